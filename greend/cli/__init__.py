@@ -1,0 +1,5 @@
+"""The command `greend`."""
+
+
+def main() -> None:
+    """Run the command."""

@@ -1,0 +1,186 @@
+"""Settings: frozen values with their defaults here, and a TOML file that may change them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from greend import wire
+from greend.errors import ConfigError, GreendError, PermissionDenied
+from greend.units import nearest, parse_energy
+
+SYSTEM_CONFIG = Path("/etc/greend/greend.toml")
+SYSTEM_DATABASE = Path("/var/lib/greend/greend.db")
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file; a key that is not a field of it is an error."""
+
+
+class Daemon(Section, frozen=True):
+    """How often, and where to."""
+
+    period_s: float = 1.0
+    """Seconds between two looks at the counters."""
+    flush_s: float = 10.0
+    """Seconds between two writes to the database; a decision is written at once."""
+    socket: str = ""
+    """Unix socket; empty: the user's runtime folder, /run/greend with --system."""
+    socket_mode: str = "0600"
+    """Who may connect, in octal; the service uses 0660 and group greend."""
+    database: str = ""
+    """SQLite file; empty: the user's state folder, /var/lib/greend with --system."""
+
+
+class Sources(Section, frozen=True):
+    """Which counters to read, in this order; absent hardware is said, not an error."""
+
+    enabled: list[str] = ["host", "rapl", "nvml"]
+    fake_power_w: float = 50.0
+    """Watts of the source `fake`, a package counter that anybody can try greend with."""
+
+
+class Energy(Section, frozen=True):
+    """How counters become joules."""
+
+    table: str = ""
+    """A coefficient table; empty: the one that greend ships."""
+
+
+class Retention(Section, frozen=True):
+    """How long each resolution is kept; hours and days are kept for ever."""
+
+    seconds_h: float = 48.0
+    minutes_d: float = 90.0
+
+
+class Governor(Section, frozen=True):
+    """How jobs are held against budgets."""
+
+    job_budget: str = ""
+    """Energy of each job that names none, e.g. "30kJ"; empty: no budget."""
+    lease_ttl_s: float = 30.0
+    """An agent that hears nothing for so long goes back to the top (a budget given by hand holds)."""
+    hold_s: float = 5.0
+    """The least time between two changes of a job's level."""
+    warmup_s: float = 2.0
+    """Time at the top before the first decision, to measure what a step costs."""
+    finish_share: float = 0.1
+    """Share of the steps that a job is to end with at the top."""
+    reserve_share: float = 0.01
+    """Share of a budget kept back for what follows the last step."""
+
+    @property
+    def job_budget_j(self) -> float | None:
+        """The default budget in joules, or None."""
+        return parse_energy(self.job_budget) if self.job_budget else None
+
+
+class Config(Section, frozen=True):
+    """Everything that can be set; `greend daemon --config FILE` reads it from TOML."""
+
+    daemon: Daemon = Daemon()
+    sources: Sources = Sources()
+    energy: Energy = Energy()
+    retention: Retention = Retention()
+    governor: Governor = Governor()
+
+
+Mode = Literal["user", "system"]
+
+
+def load(path: Path | None, mode: Mode = "user") -> Config:
+    """Read the settings; with no path, the mode's own file if there is one, else the defaults.
+
+    Raises ConfigError (with the key and the nearest known one) or PermissionDenied.
+    """
+    if path is None:
+        path = config_path(mode)
+        if not path.exists():
+            return Config()
+    try:
+        raw = path.read_bytes()
+    except PermissionError as error:
+        raise PermissionDenied(f"read {path}: permission denied") from error
+    except OSError as error:
+        raise ConfigError(f"read {path}: {error.strerror}; name an existing file with --config") from error
+    return parse(raw, str(path))
+
+
+def parse(raw: bytes | str, name: str) -> Config:
+    """Return the settings in a TOML text; `name` is how errors call it. Raises ConfigError."""
+    try:
+        config = msgspec.toml.decode(raw, type=Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"read {name}: {_explain(str(error))}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"read {name}: not TOML: {error}") from error
+    try:
+        _check(config)
+    except GreendError as error:
+        raise ConfigError(f"read {name}: {error}") from error
+    return config
+
+
+def _check(config: Config) -> None:
+    for where, value, low in (
+        ("daemon.period_s", config.daemon.period_s, 0.05),
+        ("daemon.flush_s", config.daemon.flush_s, 0.05),
+        ("governor.lease_ttl_s", config.governor.lease_ttl_s, 0.1),
+        ("governor.hold_s", config.governor.hold_s, 0.0),
+        ("governor.warmup_s", config.governor.warmup_s, 0.0),
+    ):
+        if not value >= low:
+            raise ConfigError(f"{where} = {value}: it must be at least {low}")
+    for where, value in (
+        ("governor.finish_share", config.governor.finish_share),
+        ("governor.reserve_share", config.governor.reserve_share),
+    ):
+        if not 0 <= value < 1:
+            raise ConfigError(f"{where} = {value}: a share lies between 0 and 1")
+    if not re.fullmatch("0?[0-7]{3}", config.daemon.socket_mode):
+        raise ConfigError(f"daemon.socket_mode = {config.daemon.socket_mode!r}: write it in octal, as 0600")
+    _ = config.governor.job_budget_j
+
+
+def _explain(problem: str) -> str:
+    """Turn msgspec's words into ours, and name the nearest known key for an unknown one."""
+    unknown = re.fullmatch(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?", problem)
+    if not unknown:
+        return problem.replace("`$.", "`")
+    key, section = unknown[1], unknown[2] or ""
+    kind: type[msgspec.Struct] = Config
+    if section:
+        kind = type(getattr(Config(), section))
+    dotted = f"{section}.{key}" if section else key
+    hint = nearest(key, kind.__struct_fields__) or f"; known here: {', '.join(kind.__struct_fields__)}"
+    return f"unknown key {dotted!r}{hint}"
+
+
+def config_path(mode: Mode) -> Path:
+    """Where the settings lie by default."""
+    return SYSTEM_CONFIG if mode == "system" else xdg("XDG_CONFIG_HOME", ".config") / "greend.toml"
+
+
+def socket_path(config: Config, mode: Mode) -> Path:
+    """Where the daemon listens."""
+    if config.daemon.socket:
+        return Path(config.daemon.socket).expanduser()
+    return wire.SYSTEM_SOCKET if mode == "system" else wire.user_socket()
+
+
+def database_path(config: Config, mode: Mode) -> Path:
+    """Where the history lies."""
+    if config.daemon.database:
+        return Path(config.daemon.database).expanduser()
+    return SYSTEM_DATABASE if mode == "system" else xdg("XDG_STATE_HOME", ".local/state") / "greend.db"
+
+
+def xdg(variable: str, default: str) -> Path:
+    """Return greend's folder below an XDG base folder."""
+    base = os.environ.get(variable)
+    return (Path(base) if base else Path.home() / default) / "greend"

@@ -1,0 +1,108 @@
+"""Units at the edge: SI inside, people's units when reading a budget and when printing."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+
+from greend.errors import UnitError
+
+ENERGY_J = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9,
+            "mWh": 3.6, "Wh": 3.6e3, "kWh": 3.6e6, "MWh": 3.6e9}  # fmt: skip
+TIME_S = {"ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([^\d\s]*)\s*", re.IGNORECASE)
+
+
+def parse_energy(text: str) -> float:
+    """Joules in a text such as `30kJ`, `0.5 kWh` or `8 Wh`.
+
+    Raises UnitError when the number or the unit cannot be understood, or the amount is not positive.
+    """
+    return _parse(text, ENERGY_J, "an energy", "30kJ or 0.5kWh")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a text such as `90s`, `10m`, `2h` or `7d`.
+
+    Raises UnitError when the number or the unit cannot be understood, or the amount is not positive.
+    """
+    return _parse(text, TIME_S, "a duration", "10m or 2h")
+
+
+def _parse(text: str, units: dict[str, float], what: str, example: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise UnitError(f"read {text!r} as {what}: no number in it; write for example {example}")
+    number, unit = match.groups()
+    if not unit:
+        raise UnitError(f"read {text!r} as {what}: the unit is missing; write for example {example}")
+    factor = units.get(unit)
+    if factor is None:
+        known = ", ".join(units)
+        raise UnitError(
+            f"read {text!r} as {what}: unknown unit {unit!r}{nearest(unit, units)}; known: {known}"
+        )
+    value = float(number) * factor
+    if not (value > 0 and math.isfinite(value)):
+        raise UnitError(f"read {text!r} as {what}: it must be more than zero")
+    return value
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the known word nearest to `word`, or an empty string."""
+    lowered = {w.lower(): w for w in known}
+    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)
+    return f" (did you mean {lowered[found[0]]!r}?)" if found else ""
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits and without an exponent: 0.0412, 41.2, 4120."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else "?"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(decimals, 9)}f}"
+
+
+def format_energy(energy_j: float | None, unit: str = "auto") -> str:
+    """Write an energy for people: `?` when it is missing, the nearest of mJ, J, kJ, Wh, kWh otherwise.
+
+    `auto` stays in joules up to 100 kJ, since a job's budget is thought of in joules, and turns to
+    Wh and kWh above, since a machine's day is.
+    """
+    if energy_j is None:
+        return "?"
+    if unit == "auto":
+        size = abs(energy_j)
+        unit = "J" if size < 1e4 else "kJ" if size < 1e5 else "Wh" if size < 3.6e6 else "kWh"
+    return f"{significant(energy_j / ENERGY_J[unit])} {unit}"
+
+
+def format_power(power_w: float | None) -> str:
+    """Write a power for people: `?` when it is missing."""
+    if power_w is None:
+        return "?"
+    if abs(power_w) >= 1e4:
+        return f"{significant(power_w / 1e3)} kW"
+    return f"{significant(power_w)} W"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Write a duration for people: `8.3 s`, `12m 08s`, `3h 05m`, `3d 04h`; `?` when it is missing."""
+    if seconds is None:
+        return "?"
+    if seconds < 60:
+        return f"{significant(seconds, 2) if seconds < 10 else round(seconds)} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+
+
+def format_error(relative: float | None) -> str:
+    """Write a relative 95 % error: `±5 %`, or `±?` when nobody knows it."""
+    return "±?" if relative is None or not math.isfinite(relative) else f"±{relative * 100:.0f} %"
