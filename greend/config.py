@@ -39,7 +39,7 @@ class Daemon(Section, frozen=True):
 class Sources(Section, frozen=True):
     """Which counters to read, in this order; absent hardware is said, not an error."""
 
-    enabled: list[str] = ["host", "rapl", "nvml"]
+    enabled: tuple[str, ...] = ("host", "rapl", "nvml")
     fake_power_w: float = 50.0
     """Watts of the source `fake`, a package counter that anybody can try greend with."""
 
@@ -71,7 +71,7 @@ class Governor(Section, frozen=True):
     """Time at the top before the first decision, to measure what a step costs."""
     finish_share: float = 0.1
     """Share of the steps that a job is to end with at the top."""
-    reserve_share: float = 0.01
+    reserve_share: float = 0.02
     """Share of a budget kept back for what follows the last step."""
 
     @property

@@ -1,5 +1,75 @@
-"""The command `greend`."""
+"""The command `greend`: one file per subcommand, imported only when it is called for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from greend import __version__
+from greend.errors import GreendError
+
+COMMANDS = {
+    "status": "How much now, today and this month (also plain `greend`).",
+    "history": "Energy over time, by component or by job.",
+    "jobs": "All jobs, or one in detail.",
+    "run": "Run a command as a job, within an energy budget if you say so.",
+    "why": "Why a job's level is what it is.",
+    "doctor": "What is measured, what is modelled, why, and the fix.",
+    "daemon": "Run the daemon in the foreground.",
+    "help": "Topics: exit-codes, environment.",
+}
 
 
-def main() -> None:
-    """Run the command."""
+class LazyGroup(click.Group):
+    """Finds a subcommand in the file of its name, so that `greend --version` imports next to nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"greend.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="greend")
+@click.pass_context
+def root(ctx: click.Context) -> None:
+    """From watts to weights: what this machine uses, whose it is, and jobs held to a budget."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(root.get_command(ctx, "status"))  # type: ignore[arg-type]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and leave with its exit code; an error is one line on stderr."""
+    try:
+        sys.exit(root.main(arguments, prog_name="greend", standalone_mode=False) or 0)
+    except GreendError as error:
+        print(f"greend: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        sys.exit(0)
+    except click.ClickException as error:
+        print(f"greend: {error.format_message()}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`greend history | head`).
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,1 +1,1 @@
-"""sources"""
+"""Sources of counters, one file each, behind one contract."""

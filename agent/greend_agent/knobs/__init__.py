@@ -1,1 +1,1 @@
-"""agent"""
+"""One reversible way each for a model to use less."""

@@ -1,0 +1,286 @@
+"""The agent in the training loop: full at rest, a level from a step's first forward to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from greend.clock import mono_ns
+from greend_agent import refusals
+from greend_agent.hook import Hook
+from greend_agent.knobs import width
+from greend_agent.link import Link
+from greend_agent.plan import Call, Plan, make_plan
+from greend_agent.signals import TOP, Position, Signals
+from greend_agent.window import WindowSet
+
+_log = logging.getLogger("greend")
+
+
+class Agent:
+    """Follows one model and its optimizer; made by `attach`.
+
+    Between steps the user's process holds the original model. At the first training forward after a step
+    the wanted level is read once and the windows are put on, and the optimizer's step takes them off: one
+    level for a whole accumulation of gradients.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        *,
+        levels: int = 4,
+        signals: Signals | None = None,
+        link: Link | None = None,
+    ) -> None:
+        self._model, self._optimizer, self._levels = model, optimizer, max(1, levels)
+        self._signals = signals or Signals()
+        self._link = link
+        self._steps = 0
+        self._open = False  # whether the level of the step under way has been chosen
+        self._level = 0
+        self._costs = [1.0]
+        self._report: list[str] = []
+        self._windows: WindowSet | None = None
+        self._call: Call | None = None
+        self._looking = False  # whether a forward is still to be captured
+        self._full_depth = 0
+        self._catching = False
+        self._handles: list[Any] = []
+        if link is not None:
+            weakref.finalize(self, link.close)
+
+    def start(self) -> None:
+        """Hang the hooks on the model and the optimizer."""
+        self._handles += [
+            self._model.register_forward_pre_hook(Hook(self._on_forward), with_kwargs=True),
+            self._optimizer.register_step_post_hook(self._on_step),
+        ]
+        reason = refusals.of_model(self._model)
+        if reason is None:
+            self._looking = True
+            self._report = ["no training forward of the model has been seen yet"]
+        else:
+            self._stay_full(reason)
+
+    @property
+    def level(self) -> int:
+        """The level in force for the step under way, or the last one."""
+        return self._level
+
+    @property
+    def want(self) -> int:
+        """The level that the next step will have."""
+        return max(0, min(self._signals.want, len(self._costs) - 1))
+
+    @property
+    def step_count(self) -> int:
+        """Optimizer steps seen so far."""
+        return self._steps
+
+    @property
+    def costs(self) -> list[float]:
+        """Estimated cost of each level, least first, relative to the untouched model."""
+        return list(self._costs)
+
+    def request(self, level: int) -> None:
+        """Ask for a level from the next step on, within those that there are; a directive overrides it."""
+        self._signals.want = max(0, level)
+
+    def report(self) -> list[str]:
+        """Return what was found, proven and rejected in the model, a line each."""
+        return list(self._report)
+
+    def detach(self) -> None:
+        """Give the model back: windows off, hooks removed, the daemon no longer followed."""
+        self._drop_windows()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._looking, self._call = False, None
+        self._costs, self._level, self._open = [1.0], 0, False
+        if self._link is not None:
+            self._link.close()
+        _living.pop(self._model, None)
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Inside, the model has its original shapes, also between forward and step."""
+        self._full_depth += 1
+        try:
+            with self._windows.lifted() if self._windows is not None else contextlib.nullcontext():
+                yield
+        finally:
+            self._full_depth -= 1
+
+    # --- the way of one step ---
+
+    def _on_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # Nothing of ours belongs in a compiled graph; first, as each attribute read would be a guard in it.
+        if torch.compiler.is_compiling() or self._open or not module.training:
+            return
+        if module is self._model and torch.is_grad_enabled():
+            self._guarded(self._begin, args, kwargs)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._open = True
+        top = len(self._costs) - 1
+        level = top if self._full_depth else self.want
+        if self._windows is not None:
+            if level < top and not self._catching:
+                # Not before it is needed: one more hook on each forward of a run that is never lowered.
+                self._catching = True
+                hook = Hook(self._on_forward_end)
+                self._handles.append(self._model.register_forward_hook(hook, always_call=True))
+            self._windows.apply(level)
+        self._level = level
+        if self._looking:
+            self._looking, self._call = False, Call.of(args, kwargs)
+
+    def _on_forward_end(self, module: nn.Module, args: Any, output: Any) -> None:
+        # Called also when the forward has raised; nobody knows then whether a step will come.
+        if output is None and module is self._model and self._windows is not None:
+            import sys
+
+            if sys.exc_info()[0] is not None:
+                self._guarded(self._abandon)
+
+    def _abandon(self) -> None:
+        """Go on at full until the step, with the gradients that are already there."""
+        if self._windows is not None and self._windows.level != self._windows.top:
+            has_gradients = any(p.grad is not None for p in self._model.parameters())
+            self._windows.restore(keep_gradients=True)
+            self._level = self._windows.top
+            self._open = has_gradients
+
+    def _on_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._steps += 1
+        self._signals.position = Position(self._steps, self._level, mono_ns())
+        self._open = False
+        if self._windows is not None:
+            self._guarded(self._end)
+        elif self._call is not None:
+            self._guarded(self._plan)
+
+    def _end(self) -> None:
+        if self._windows is not None:
+            self._windows.stepped()
+            self._windows.restore()
+
+    def _plan(self) -> None:
+        call, self._call = self._call, None
+        reason = refusals.of_optimizer(self._optimizer)
+        if call is None or reason is not None:
+            self._stay_full(reason or "no training forward was seen")
+            return
+        trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]
+        plan = make_plan(self._model, call, levels=self._levels, trained=trained)
+        self._report = plan.report
+        if len(plan.table) < 2:
+            self._stay_full("nothing in the model was proven narrowable")
+            return
+        self._install(plan)
+
+    def _install(self, plan: Plan) -> None:
+        specs = width.windows(plan.groups, plan.table.counts)
+        self._windows = WindowSet(specs, len(plan.table), self._optimizer)
+        self._costs = list(plan.table.costs)
+        self._level = len(self._costs) - 1
+        windowed = {id(spec.param) for spec in specs}
+        for module in self._model.modules():
+            own = {n: p for n, p in module._parameters.items() if p is not None and id(p) in windowed}
+            if own:
+                before_load = Hook(self._on_load)
+                self._handles += [
+                    module.register_state_dict_post_hook(Hook(self._shows_full(own))),
+                    module.register_load_state_dict_pre_hook(before_load),
+                ]
+        self._handles += [
+            self._optimizer.register_state_dict_pre_hook(self._on_optimizer_state_dict),
+            self._optimizer.register_state_dict_post_hook(self._show_full_state),
+            self._optimizer.register_load_state_dict_pre_hook(self._on_load),
+            self._optimizer.register_load_state_dict_post_hook(self._on_optimizer_loaded),
+        ]
+        self._announce()
+
+    # --- what is saved and loaded in mid-step ---
+
+    def _shows_full(self, own: dict[str, nn.Parameter]) -> Callable[..., None]:
+        def show(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+            for name, param in own.items():
+                whole = self._windows.full_tensor(param) if self._windows is not None else None
+                if whole is not None and prefix + name in state:
+                    state[prefix + name] = whole
+
+        return show
+
+    def _on_optimizer_state_dict(self, optimizer: Optimizer) -> None:
+        if self._windows is not None:
+            self._guarded(self._windows.settle, self._windows.top)
+
+    def _show_full_state(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        if self._windows is None or self._windows.level == self._windows.top:
+            return
+        numbers: dict[int, Any] = {}
+        for group, packed in zip(optimizer.param_groups, state["param_groups"], strict=True):
+            for param, number in zip(group["params"], packed["params"], strict=True):
+                whole = self._windows.full_state(param)
+                if whole and number in state["state"]:
+                    # A new dictionary: the one in `state` is the optimizer's own.
+                    numbers[number] = {**state["state"][number], **whole}
+        state["state"].update(numbers)
+
+    def _on_load(self, *_: Any) -> None:
+        if self._windows is not None and self._windows.level != self._windows.top:
+            self._guarded(self._windows.restore, keep_gradients=True)
+            self._level = len(self._costs) - 1
+
+    def _on_optimizer_loaded(self, optimizer: Optimizer) -> None:
+        if self._windows is not None:
+            self._windows.forget()
+
+    # --- when it cannot be ---
+
+    def _guarded(self, action: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Run something of ours so that no exception of it reaches the training loop."""
+        try:
+            action(*args, **kwargs)
+        except Exception as error:
+            self._drop_windows()
+            _log.warning("greend: %s; the job goes on with the untouched model", error, exc_info=True)
+            self._stay_full(f"{type(error).__name__}: {error}")
+
+    def _drop_windows(self) -> None:
+        windows, self._windows = self._windows, None
+        if windows is not None:
+            with contextlib.suppress(Exception):
+                windows.restore(keep_gradients=True)
+
+    def _stay_full(self, reason: str) -> None:
+        # Hooks stay: one of them may be the caller, and steps are still to be counted.
+        self._looking, self._call = False, None
+        self._costs, self._level = [1.0], 0
+        self._report = [f"stays full: {reason}", *(line for line in self._report if "seen yet" not in line)]
+        self._announce()
+
+    def _announce(self) -> None:
+        if self._link is not None:
+            self._link.announce(self._costs, self._report)
+
+
+_living: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Agent]] = weakref.WeakKeyDictionary()
+
+
+def agent_of(model: nn.Module) -> Agent | None:
+    """Return the agent that follows a model."""
+    reference = _living.get(model)
+    return reference() if reference is not None else None

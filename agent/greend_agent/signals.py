@@ -1,0 +1,29 @@
+"""What the training thread and the link say to each other: two attributes, each written by one side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TOP = 1 << 30
+"""A wanted level above any: the untouched model, however many levels there turn out to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the training loop is; one object, so that another thread never sees half of it."""
+
+    step: int = 0
+    level: int = 0
+    mono_ns: int = 0
+
+
+class Signals:
+    """No lock: assigning an attribute is atomic, and the training thread must never wait."""
+
+    __slots__ = ("position", "want")
+
+    def __init__(self) -> None:
+        self.want = TOP
+        """Written by the link and by local requests; read at the first forward of a step."""
+        self.position: Position | None = None
+        """Written by the training thread at each step; read by the link."""

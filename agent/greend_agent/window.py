@@ -1,0 +1,215 @@
+"""A Parameter becomes a window on its own storage, and full again, and never stops being itself.
+
+`p.set_(master[index])` under `no_grad` rather than `p.data = master[index]`: the loss of the step before
+often keeps its graph alive, and with it the node that accumulates into `p`; assigning `.data` leaves that
+node with the old shape, and the next backward fails. `set_` drops it, keeps the parameter's hooks, and
+raises its version, so that a backward through an old graph is an error and not a wrong gradient.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+from torch.optim import Optimizer
+
+from greend_agent.moments import SECOND_MOMENTS, Arrears
+
+Index = tuple[slice, ...]
+
+
+class Refused(Exception):
+    """A tensor that must not be windowed; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """One parameter and what each level sees of it, least first; None: all of it.
+
+    The index of a level lies within the index of the level above.
+    """
+
+    param: nn.Parameter
+    indices: tuple[Index | None, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Worn:
+    """A window that is on, with all that is needed to take it off."""
+
+    param: nn.Parameter
+    index: Index
+    master: torch.Tensor
+    state: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    """For each windowed tensor of the optimizer: the full one, and its window."""
+
+
+class WindowSet:
+    """All windows of a model, with the optimizer's state of the same parameters."""
+
+    def __init__(self, windows: Sequence[Window], levels: int, optimizer: Optimizer | None = None) -> None:
+        self.top = levels - 1
+        self.level = self.top
+        """The level whose windows are on; the top means that none is."""
+        self._windows = tuple(windows)
+        self._optimizer = optimizer
+        self._worn: list[_Worn] = []
+        self._lifted = False
+        self._arrears = Arrears(levels)
+
+    def apply(self, level: int) -> None:
+        """Put the windows of a level on; the top takes them off. Raises Refused, then all is full again."""
+        if level == self.level != self.top:
+            return
+        self.restore()
+        self.settle(level)
+        if level == self.top:
+            return
+        self.level = level
+        try:
+            with torch.no_grad():
+                for window in self._windows:
+                    index = window.indices[level]
+                    if index is not None:
+                        self._put_on(window.param, index)
+        except BaseException:
+            self.restore()
+            raise
+
+    def settle(self, level: int) -> None:
+        """Give the entries that a level sees what they have missed outside the windows; nothing if none did."""
+        if not self._worn and self._optimizer is not None and self._arrears.due(level):
+            self._arrears.settle(self._optimizer, [(w.param, w.indices) for w in self._windows], level)
+
+    def forget(self) -> None:
+        """Note that the optimizer's state was replaced from outside."""
+        self._arrears.forget()
+
+    def restore(self, *, keep_gradients: bool = False) -> None:
+        """Make every parameter full again: same storage, same bits outside the window.
+
+        Gradients are dropped, or kept with zeros outside the window for a step that is still to come.
+        Raises Refused, when all is restored, if the optimizer made state that has no place in a full tensor.
+        """
+        refusal = None
+        worn, self._worn = self._worn, []
+        with torch.no_grad():
+            for one in worn:
+                refusal = self._take_off(one, keep_gradients) or refusal
+        self.level, self._lifted = self.top, False
+        if refusal:
+            raise Refused(refusal)
+
+    def stepped(self) -> None:
+        """Note that the optimizer has stepped at the level in force."""
+        self._arrears.stepped(self.level)
+
+    def full_tensor(self, param: object) -> torch.Tensor | None:
+        """Return the whole tensor behind a parameter whose window is on."""
+        return next((w.master for w in self._worn if w.param is param), None)
+
+    def full_state(self, param: object) -> dict[str, torch.Tensor]:
+        """Return the optimizer's whole tensors for a parameter whose window is on."""
+        return next(({k: v[0] for k, v in w.state.items()} for w in self._worn if w.param is param), {})
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Inside, every parameter is full; afterwards the windows and gradients of before are back.
+
+        The versions of the parameters do not change, as the data that a pending graph saved is back in
+        place when its backward runs.
+        """
+        if not self._worn or self._lifted:
+            yield
+            return
+        self._lifted = True
+        with contextlib.ExitStack() as versions:
+            for one in self._worn:
+                versions.enter_context(_unsafe_preserve_version_counter(one.param))
+            before = [(one, one.param.data, one.param.grad) for one in self._worn]
+            self._swap_state(full=True)
+            with torch.no_grad():
+                for one, _, _ in before:
+                    one.param.grad = None
+                    one.param.set_(one.master)  # type: ignore[call-overload]
+            try:
+                yield
+            finally:
+                # A step or a load inside has taken the windows off for good: then nothing goes back.
+                if self._lifted:
+                    self._swap_state(full=False)
+                    with torch.no_grad():
+                        for one, view, grad in before:
+                            one.param.grad = None
+                            one.param.set_(view)  # type: ignore[call-overload]
+                            one.param.grad = grad
+                    self._lifted = False
+
+    def _swap_state(self, *, full: bool) -> None:
+        for one in self._worn:
+            state = self._state(one.param)
+            for name, (whole, view) in one.state.items():
+                if state.get(name) is (view if full else whole):
+                    state[name] = whole if full else view
+
+    def _state(self, param: nn.Parameter) -> dict[str, object]:
+        # `get`, since `state` is a defaultdict and an empty entry would look like state to the optimizer.
+        found = self._optimizer.state.get(param) if self._optimizer is not None else None
+        return found if found is not None else {}
+
+    def _put_on(self, param: nn.Parameter, index: Index) -> None:
+        master, state = param.data, self._state(param)
+        views: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.numel() > 1:
+                if value.shape != master.shape:
+                    raise Refused(f"optimizer state {name!r} has shape {tuple(value.shape)}, "
+                                  f"its parameter {tuple(master.shape)}")  # fmt: skip
+                views[name] = value, value[index]
+        self._worn.append(_Worn(param, index, master, views))
+        state.update((name, view) for name, (_, view) in views.items())
+        param.grad = None
+        param.set_(master[index])  # type: ignore[call-overload]
+
+    def _take_off(self, one: _Worn, keep_gradients: bool) -> str | None:
+        param, grad, refusal = one.param, one.param.grad, None
+        state, small = self._state(param), one.master[one.index].shape
+        for name, value in list(state.items()):
+            whole, view = one.state.get(name, (None, None))
+            if not isinstance(value, torch.Tensor) or value is whole:
+                continue
+            if whole is not None and value is view:
+                state[name] = whole
+            elif value.numel() > 1 and value.shape == small:
+                state[name] = _widened(name, value, one, whole)
+            elif value.numel() > 1:
+                refusal = f"optimizer state {name!r} has shape {tuple(value.shape)}, the window {tuple(small)}"
+        if refusal:
+            state.clear()
+        param.grad = None
+        param.set_(one.master)  # type: ignore[call-overload]
+        if keep_gradients and grad is not None:
+            # Already full if it was made inside `lifted`.
+            param.grad = grad if grad.shape == param.shape else _padded(grad, one)
+        return refusal
+
+
+def _padded(value: torch.Tensor, one: _Worn) -> torch.Tensor:
+    whole = torch.zeros_like(one.master, dtype=value.dtype)
+    whole[one.index] = value
+    return whole
+
+
+def _widened(name: str, value: torch.Tensor, one: _Worn, whole: torch.Tensor | None) -> torch.Tensor:
+    """Return state that the optimizer made, or replaced, while windowed, as a full tensor."""
+    if whole is None:
+        whole = torch.zeros_like(one.master, dtype=value.dtype)
+        if name in SECOND_MOMENTS:
+            # Zero would make the first updates of the entries outside as large as 1/eps allows.
+            whole.add_(value.mean())
+    whole[one.index] = value
+    return whole

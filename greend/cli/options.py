@@ -1,0 +1,90 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from greend import config
+from greend.client import Client
+from greend.errors import DaemonNotRunning, GreendError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from greend.daemon.status import Status
+    from greend.store.engine import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, in SI units.")
+database = click.option(
+    "--db",
+    "database",
+    type=click.Path(path_type=Path),
+    envvar="GREEND_DB",
+    help="Read this history file instead of the daemon's.",
+)
+socket = click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    envvar="GREEND_SOCKET",
+    help="The daemon's socket.",
+)
+
+
+def where(command: F) -> F:
+    """Add --db and --socket."""
+    return database(socket(command))
+
+
+def ask_status(socket_path: Path | None) -> Status | None:
+    """Return the daemon's status, or None when no daemon runs."""
+    import msgspec
+
+    from greend.daemon.status import Status
+
+    try:
+        return msgspec.convert(Client(socket_path).get("/status"), Status)
+    except DaemonNotRunning:
+        return None
+
+
+@contextmanager
+def history(database: Path | None, socket_path: Path | None) -> Iterator[Store]:
+    """Open the history for reading, with what the daemon still has in memory written first.
+
+    A named file is read as it is, also one copied from another machine. Raises StoreError in words.
+    """
+    from greend.store.engine import Store
+
+    path = database
+    if path is None:
+        path = _from_daemon(socket_path) or _default()
+    store = Store.read_only(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _from_daemon(socket_path: Path | None) -> Path | None:
+    client = Client(socket_path)
+    try:
+        client.post("/flush")
+        return Path(client.get("/status")["database"])
+    except GreendError:
+        return None
+
+
+def _default() -> Path:
+    """Where a history lies when no daemon can be asked: the user's own, else the system's."""
+    own = config.database_path(config.Config(), "user")
+    system = config.SYSTEM_DATABASE
+    return system if not own.exists() and system.exists() and os.access(system.parent, os.X_OK) else own

@@ -1,0 +1,77 @@
+"""How greend looks: tables that align, colours with meaning, `~` for modelled and `?` for missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+SCHEMA_VERSION = 1
+"""Raised only when names or structure of existing content change."""
+
+LEVEL_STYLES = ("red", "yellow", "cyan", "green")
+"""Least to top: the warmer, the further from the user's own model."""
+QUALITY_STYLES = {"measured": "green", "modelled": "yellow", "assumed": "yellow", "missing": "red"}
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a console; where nobody looks (a pipe, a file) lines are not cut at 80 columns."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 140
+    return Console(file=stream, highlight=False, width=width, soft_wrap=False)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Print one JSON object with the schema's version first."""
+    print(json.dumps({"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=False))
+
+
+def approx(text: str, quality: str | None) -> str:
+    """Mark a figure that no meter has seen."""
+    return f"~{text}" if quality in ("modelled", "assumed") and text != "?" else text
+
+
+def level_style(level: int, top: int) -> str:
+    """Return the colour of a level."""
+    if top <= 0:
+        return LEVEL_STYLES[-1]
+    return LEVEL_STYLES[round(level / top * (len(LEVEL_STYLES) - 1))]
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    footer: Sequence[str] | None = None,
+    left: Sequence[int] = (0,),
+) -> Table:
+    """Return a table whose figures align on the right; `left` names the columns of words."""
+    grid = Table(
+        box=box.SIMPLE,
+        header_style="bold",
+        footer_style="bold",
+        show_footer=footer is not None,
+        pad_edge=False,
+    )
+    for index, name in enumerate(columns):
+        grid.add_column(
+            name,
+            justify="left" if index in left else "right",
+            no_wrap=True,
+            footer=footer[index] if footer is not None else "",
+        )
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def rule(out: Console, right: str) -> None:
+    """Print the line that sets greend's words apart from a command's own output."""
+    width = min(out.width, 78)
+    left = "── greend "
+    out.print(left + "─" * max(width - len(left) - len(right) - 1, 3) + " " + right, style="dim")

@@ -1,0 +1,194 @@
+"""The turn: once a second every source is asked, and a counter becomes joules, a decision and a row."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from greend.attribution import split
+from greend.clock import NS, Clock, Instant
+from greend.counters import CounterBook
+from greend.daemon.governing import Governing
+from greend.daemon.jobs import JobBook, LiveJob
+from greend.energy.coefficients import CoefficientTable
+from greend.energy.model import price
+from greend.errors import GreendError, SourceError
+from greend.sources.source import Source
+from greend.store.writes import Batch
+from greend.types import (
+    ComponentEnergy,
+    Consumer,
+    CounterKey,
+    Hardware,
+    Interval,
+    Reading,
+    Share,
+    Usage,
+)
+
+log = logging.getLogger("greend")
+
+BUSY = CounterKey("host", "cpu", "busy_s")
+
+KEPT_ROWS = 20_000
+"""Rows kept in memory while the database cannot be written: more than ten minutes of a large machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The last turn, for whoever asks how things are."""
+
+    at: Instant
+    seconds: float
+    energies: tuple[ComponentEnergy, ...]
+    problems: dict[str, str]
+    """Why a source that should work did not, by its name."""
+
+    @property
+    def power_w(self) -> float | None:
+        """Watts over the last turn; None when nothing could be priced."""
+        if not self.energies or self.seconds <= 0:
+            return None
+        return sum(e.energy_j for e in self.energies) / self.seconds
+
+
+@dataclass
+class Sampler:
+    """Owns the loop's state; `turn` is one look at the machine, and everything else follows from it."""
+
+    clock: Clock
+    sources: Sequence[Source]
+    hardware: Hardware
+    table: CoefficientTable
+    jobs: JobBook
+    governing: Governing
+    store: Callable[[Batch], None]
+    """Writes a batch in one transaction; raises GreendError and then keeps nothing of it."""
+    announce: Callable[[LiveJob], None]
+    counters: CounterBook
+    boot_id: str
+    gpu_processes: Callable[[], dict[str, dict[int, float]]] = dict
+    flush_s: float = 10.0
+    now: Now | None = None
+    turns: int = 0
+    flush_lock: threading.Lock = field(default_factory=threading.Lock)
+    _batch: Batch = field(default_factory=Batch)
+    _flushed: Instant | None = None
+    _last: Instant | None = None
+    _stamp_ns: int = 0
+    _said: dict[str, str] = field(default_factory=dict)
+
+    def turn(self) -> None:
+        """Look once: read, price, attribute, decide, and store when it is time or a decision is new."""
+        at = self.clock.now()
+        readings, problems = self._read()
+        intervals = self.counters.update(readings, at.mono_ns)
+        previous, self._last = self._last, at
+        self.turns += 1
+        if previous is None:
+            self._flushed = at
+            self.now = Now(at, 0.0, (), problems)
+            return
+        seconds = at.seconds_since(previous)
+        if seconds <= 0:
+            return
+        energies = price(intervals, seconds, self.hardware, self.table, self.counters.awaited())
+        self.now = Now(at, seconds, tuple(energies), problems)
+        with self.jobs.lock:
+            live = self.jobs.live()
+            usages = [self._usage(job, seconds) for job in live]
+            shares = split(energies, _amount(intervals, BUSY), usages)
+            decided, ended = self.governing.step(live, shares, previous, at)
+            self._collect(at, seconds, intervals, shares, live)
+        if decided or ended or at.seconds_since(self._flushed or at) >= self.flush_s:
+            self.flush(at)
+        # Announced after the row is on the disk, so that no level was ever in force without a reason kept.
+        for job in decided:
+            self.announce(job)
+        self.jobs.drop(ended)
+
+    def flush(self, at: Instant | None = None) -> None:
+        """Write what was gathered; on failure it is kept in memory for the next try."""
+        with self.flush_lock:
+            batch, self._batch = self._batch, Batch()
+            self._flushed = at or self.clock.now()
+            try:
+                self.store(batch)
+            except GreendError as error:
+                self._batch = _recent(batch.then(self._batch))
+                self._say("store", f"{error}; samples are kept in memory meanwhile")
+            else:
+                self._say("store", "")
+
+    def _read(self) -> tuple[list[Reading], dict[str, str]]:
+        readings: list[Reading] = []
+        problems: dict[str, str] = {}
+        for source in self.sources:
+            try:
+                readings.extend(source.read())
+            except SourceError as error:
+                problems[source.name] = str(error)
+            else:
+                problems.update(source.problems)
+            self._say(source.name, problems.get(source.name, ""))
+        return readings, problems
+
+    def _usage(self, live: LiveJob, seconds: float) -> Usage:
+        """Say what one job's processes did since the last turn."""
+        cpu_s = live.tree.cpu_s()
+        if live.ending is not None and live.ending.cpu_s is not None:
+            # The kernel's own account at the end knows also what ran after our last look.
+            cpu_s = max(cpu_s, live.ending.cpu_s)
+        before, live.cpu_s = live.cpu_s, cpu_s
+        used = max(cpu_s - before, 0.0) if before is not None else 0.0
+        pids = live.tree.pids()
+        gpu = {
+            device: seconds * sum(share for pid, share in by_pid.items() if pid in pids)
+            for device, by_pid in self.gpu_processes().items()
+        }
+        return Usage(Consumer("job", live.job.id), used, gpu)
+
+    def _collect(
+        self,
+        at: Instant,
+        seconds: float,
+        intervals: Sequence[Interval],
+        shares: Sequence[Share],
+        live: Sequence[LiveJob],
+    ) -> None:
+        """Add one turn to the batch. Stamps never go back, so that a stepped clock mixes up no hour."""
+        start_ns = max(self._stamp_ns, at.wall_ns - round(seconds * NS))
+        end_ns = start_ns + round(seconds * NS)
+        self._stamp_ns = end_ns
+        self._batch.shares.extend((start_ns, end_ns, share) for share in shares)
+        self._batch.increases.extend((start_ns, interval) for interval in intervals)
+        self._batch.positions.update(self.counters.positions())
+        self._batch.boot_id = self.boot_id
+        for job in live:
+            if job.dirty:
+                self._batch.jobs[job.job.id] = job.job
+                job.dirty = False
+        self._batch.decisions.extend(self.governing.take_decisions())
+
+    def _say(self, name: str, problem: str) -> None:
+        """Log a problem once when it comes and once when it goes."""
+        if self._said.get(name, "") == problem:
+            return
+        if problem:
+            log.warning("%s: %s", name, problem)
+        else:
+            log.info("%s: works again", name)
+        self._said[name] = problem
+
+
+def _amount(intervals: Sequence[Interval], key: CounterKey) -> float:
+    return sum(i.amount for i in intervals if i.key == key)
+
+
+def _recent(batch: Batch) -> Batch:
+    """Drop the oldest seconds of a batch that has waited too long."""
+    batch.shares = batch.shares[-KEPT_ROWS:]
+    batch.increases = batch.increases[-KEPT_ROWS:]
+    return batch

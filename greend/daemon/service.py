@@ -1,0 +1,100 @@
+"""What the daemon can be asked: the server's calls, free of HTTP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from greend import __version__, wire
+from greend.clock import Clock, Instant
+from greend.daemon.jobs import JobBook, LiveJob
+from greend.daemon.sampler import Sampler
+from greend.daemon.status import ComponentNow, JobNow, Status
+from greend.energy.uncertainty import combined_error
+from greend.errors import NotFound, PermissionDenied
+from greend.sources.processes import ProcessTree, uid_of
+from greend.types import Job
+
+
+@dataclass
+class Service:
+    """The daemon's parts as one thing to ask; safe to call from the server's threads."""
+
+    clock: Clock
+    sampler: Sampler
+    jobs: JobBook
+    mode: str
+    pid: int
+    period_s: float
+    database: str
+    started: Instant
+    sources: Callable[[], dict[str, str]]
+
+    def status(self) -> Status:
+        """Return how things are as of the last turn."""
+        now = self.sampler.now
+        parts = [(e.energy_j, e.meter.error) for e in now.energies] if now is not None else []
+        return Status(
+            version=__version__,
+            host=socket.gethostname(),
+            pid=self.pid,
+            mode=self.mode,
+            uptime_s=self.clock.now().seconds_since(self.started),
+            period_s=self.period_s,
+            database=self.database,
+            sample_age_s=self.clock.now().seconds_since(now.at) if now is not None else None,
+            power_w=now.power_w if now is not None else None,
+            error=combined_error(parts),
+            components=[
+                ComponentNow(
+                    str(e.component),
+                    e.component.kind,
+                    e.energy_j / now.seconds,
+                    e.meter.source,
+                    e.meter.quality.value,
+                    e.meter.error,
+                )
+                for e in (now.energies if now is not None else ())
+                if now is not None
+            ],
+            jobs=[_job_now(live) for live in self.jobs.live()],
+            sources=self.sources(),
+            problems=dict(now.problems) if now is not None else {},
+        )
+
+    def register(self, request: wire.JobRequest, uid: int) -> Job:
+        """Take a process as a job of the user who asks; raises PermissionDenied, NotFound."""
+        owner = uid_of(request.pid)
+        if owner is None:
+            raise NotFound(f"register a job: process {request.pid} does not run")
+        if uid not in (0, owner):
+            raise PermissionDenied(
+                f"register a job: process {request.pid} belongs to user {owner}, not to {uid}"
+            )
+        job = self.jobs.register(request, owner, ProcessTree(request.pid), self.clock.now())
+        # Stored at once: a job that was acknowledged is known to the history, whatever happens next.
+        self.flush()
+        return job
+
+    def attach(self, job_id: str, request: wire.AttachRequest, uid: int) -> None:
+        """Note what a job's model can do."""
+        self.jobs.attach(job_id, request, uid, self.clock.now())
+
+    def flush(self) -> None:
+        """Write to the database what is in memory."""
+        self.sampler.flush()
+
+
+def _job_now(live: LiveJob) -> JobNow:
+    decision = live.state.decision
+    return JobNow(
+        id=live.job.id,
+        name=live.job.name,
+        spent_j=live.spent_j,
+        budget_j=live.job.budget_j,
+        level=decision.level if decision is not None else None,
+        top=live.top if live.job.costs else None,
+        steps_done=live.steps.done,
+        steps_total=live.job.steps_total,
+    )

@@ -1,0 +1,1 @@
+"""Simulated hardware: what the tests measure instead of a machine with meters."""
