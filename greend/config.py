@@ -30,8 +30,8 @@ class Daemon(Section, frozen=True):
     """Seconds between two writes to the database; a decision is written at once."""
     socket: str = ""
     """Unix socket; empty: the user's runtime folder, /run/greend with --system."""
-    socket_mode: str = "0600"
-    """Who may connect, in octal; the service uses 0660 and group greend."""
+    socket_mode: str = ""
+    """Who may connect, in octal; empty: 0600, and 0660 (the group too) with --system."""
     database: str = ""
     """SQLite file; empty: the user's state folder, /var/lib/greend with --system."""
 
@@ -142,7 +142,7 @@ def _check(config: Config) -> None:
     ):
         if not 0 <= value < 1:
             raise ConfigError(f"{where} = {value}: a share lies between 0 and 1")
-    if not re.fullmatch("0?[0-7]{3}", config.daemon.socket_mode):
+    if config.daemon.socket_mode and not re.fullmatch("0?[0-7]{3}", config.daemon.socket_mode):
         raise ConfigError(f"daemon.socket_mode = {config.daemon.socket_mode!r}: write it in octal, as 0600")
     _ = config.governor.job_budget_j
 
@@ -171,6 +171,11 @@ def socket_path(config: Config, mode: Mode) -> Path:
     if config.daemon.socket:
         return Path(config.daemon.socket).expanduser()
     return wire.SYSTEM_SOCKET if mode == "system" else wire.user_socket()
+
+
+def socket_mode(config: Config, mode: Mode) -> int:
+    """Who may connect: file mode bits."""
+    return int(config.daemon.socket_mode or ("0660" if mode == "system" else "0600"), 8)
 
 
 def database_path(config: Config, mode: Mode) -> Path:

@@ -156,7 +156,10 @@ class CounterBook:
             return
         for key in [key for key in self._tracks if key not in seen]:
             track = self._tracks[key]
-            if track.missed_since_ns is None:
+            if track.restored:
+                # Saved by a daemon with other settings or other hardware: nobody reads it any more.
+                del self._tracks[key]
+            elif track.missed_since_ns is None:
                 track.missed_since_ns = now_ns
             elif now_ns - track.missed_since_ns >= self._forget_ns:
                 del self._tracks[key]

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greend.attribution import split
@@ -82,6 +82,7 @@ usage = st.builds(
 component = st.sampled_from([CPU, DRAM, GPU0, GPU1, Component("cpu", "package-1"), Component("disk", "disk")])
 
 
+@settings(deadline=None)  # a busy machine is not a wrong answer
 @given(
     energies=st.lists(st.builds(energy, component, joules, joules), unique_by=lambda e: e.component),
     busy_s=seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greend.clock import NS
@@ -158,6 +158,14 @@ def test_what_was_used_while_the_daemon_was_down_is_one_interval_marked_as_a_gap
     assert amounts(run(after, 5200, 5300, start_s=1061)) == [(5000, GAP), (100, NONE)]
 
 
+def test_a_restored_counter_that_nobody_reads_any_more_is_not_awaited() -> None:
+    book = CounterBook()
+    book.restore({KEY: Position(100, 1)}, 1000 * NS)
+    run(book, None)
+
+    assert book.awaited() == frozenset()
+
+
 def test_positions_from_the_future_are_of_another_boot() -> None:
     book = CounterBook()
     book.restore({KEY: Position(100, 5000 * NS)}, 10 * NS)
@@ -186,6 +194,7 @@ steps = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # a busy machine is not a wrong answer
 @given(start=st.integers(0, RANGE - 1), schedule=steps)
 def test_the_intervals_add_up_to_the_true_growth_whatever_the_schedule(
     start: int, schedule: list[tuple[float, int, bool]]
@@ -209,6 +218,7 @@ def test_the_intervals_add_up_to_the_true_growth_whatever_the_schedule(
     assert all(a.end_ns == b.start_ns for a, b in pairwise(intervals))
 
 
+@settings(deadline=None)  # a busy machine is not a wrong answer
 @given(
     before=st.floats(0, 1e13), after=st.floats(0, 1e13), dt_s=st.floats(1e-6, 1e6),
     wraps_at=st.none() | st.floats(1, 1e12), max_rate=st.none() | st.floats(1, 1e12),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +19,7 @@ from greend_agent.hook import Hook
 from greend_agent.knobs import width
 from greend_agent.link import Link
 from greend_agent.plan import Call, Plan, make_plan
-from greend_agent.signals import TOP, Position, Signals
+from greend_agent.signals import Position, Signals
 from greend_agent.window import WindowSet
 
 _log = logging.getLogger("greend")
@@ -41,6 +41,7 @@ class Agent:
         levels: int = 4,
         signals: Signals | None = None,
         link: Link | None = None,
+        idle: str | None = None,
     ) -> None:
         self._model, self._optimizer, self._levels = model, optimizer, max(1, levels)
         self._signals = signals or Signals()
@@ -49,7 +50,7 @@ class Agent:
         self._open = False  # whether the level of the step under way has been chosen
         self._level = 0
         self._costs = [1.0]
-        self._report: list[str] = []
+        self._report: list[str] = [f"not attached: {idle}"] if idle else []
         self._windows: WindowSet | None = None
         self._call: Call | None = None
         self._looking = False  # whether a forward is still to be captured
@@ -57,7 +58,8 @@ class Agent:
         self._catching = False
         self._handles: list[Any] = []
         if link is not None:
-            weakref.finalize(self, link.close)
+            # At exit the link sends the last progress itself.
+            weakref.finalize(self, link.close).atexit = False
 
     def start(self) -> None:
         """Hang the hooks on the model and the optimizer."""
@@ -80,7 +82,11 @@ class Agent:
     @property
     def want(self) -> int:
         """The level that the next step will have."""
-        return max(0, min(self._signals.want, len(self._costs) - 1))
+        return max(0, min(self._signals.want, self._top))
+
+    @property
+    def _top(self) -> int:
+        return len(self._costs) - 1
 
     @property
     def step_count(self) -> int:
@@ -133,8 +139,8 @@ class Agent:
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._open = True
-        top = len(self._costs) - 1
-        level = top if self._full_depth else self.want
+        top = self._top
+        level = top if self._full_depth or self._signals.want >= top else self.want
         if self._windows is not None:
             if level < top and not self._catching:
                 # Not before it is needed: one more hook on each forward of a run that is never lowered.
@@ -148,11 +154,8 @@ class Agent:
 
     def _on_forward_end(self, module: nn.Module, args: Any, output: Any) -> None:
         # Called also when the forward has raised; nobody knows then whether a step will come.
-        if output is None and module is self._model and self._windows is not None:
-            import sys
-
-            if sys.exc_info()[0] is not None:
-                self._guarded(self._abandon)
+        if output is None and module is self._model and sys.exc_info()[0] is not None:
+            self._guarded(self._abandon)
 
     def _abandon(self) -> None:
         """Go on at full until the step, with the gradients that are already there."""
@@ -167,14 +170,11 @@ class Agent:
         self._signals.position = Position(self._steps, self._level, mono_ns())
         self._open = False
         if self._windows is not None:
-            self._guarded(self._end)
+            self._windows.stepped()
+            if self._windows.level != self._windows.top:
+                self._guarded(self._windows.restore)
         elif self._call is not None:
             self._guarded(self._plan)
-
-    def _end(self) -> None:
-        if self._windows is not None:
-            self._windows.stepped()
-            self._windows.restore()
 
     def _plan(self) -> None:
         call, self._call = self._call, None
@@ -194,15 +194,15 @@ class Agent:
         specs = width.windows(plan.groups, plan.table.counts)
         self._windows = WindowSet(specs, len(plan.table), self._optimizer)
         self._costs = list(plan.table.costs)
-        self._level = len(self._costs) - 1
+        self._level = self._top
         windowed = {id(spec.param) for spec in specs}
         for module in self._model.modules():
             own = {n: p for n, p in module._parameters.items() if p is not None and id(p) in windowed}
             if own:
-                before_load = Hook(self._on_load)
+                shown: Any = module  # torch has no types for these two
                 self._handles += [
-                    module.register_state_dict_post_hook(Hook(self._shows_full(own))),
-                    module.register_load_state_dict_pre_hook(before_load),
+                    shown.register_state_dict_post_hook(Hook(self._shows_full(own))),
+                    shown.register_load_state_dict_pre_hook(Hook(self._on_load)),
                 ]
         self._handles += [
             self._optimizer.register_state_dict_pre_hook(self._on_optimizer_state_dict),
@@ -242,7 +242,7 @@ class Agent:
     def _on_load(self, *_: Any) -> None:
         if self._windows is not None and self._windows.level != self._windows.top:
             self._guarded(self._windows.restore, keep_gradients=True)
-            self._level = len(self._costs) - 1
+            self._level = self._top
 
     def _on_optimizer_loaded(self, optimizer: Optimizer) -> None:
         if self._windows is not None:
@@ -284,3 +284,8 @@ def agent_of(model: nn.Module) -> Agent | None:
     """Return the agent that follows a model."""
     reference = _living.get(model)
     return reference() if reference is not None else None
+
+
+def remember(model: nn.Module, agent: Agent) -> None:
+    """Note which agent follows a model."""
+    _living[model] = weakref.ref(agent)

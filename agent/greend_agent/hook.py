@@ -20,6 +20,7 @@ class Hook:
         self._target = target
 
     def __call__(self, *args: Any) -> None:
+        """Call the target."""
         self._target(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -64,7 +64,8 @@ def _fraction_for(target: float, cost: Callable[[float], float]) -> float:
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (middle, high) if cost(middle) < target else (low, middle)
-    return high
+    # Widths come in multiples, so the cost jumps here: the nearer side of the jump.
+    return min((high, low), key=lambda fraction: abs(cost(fraction) - target))
 
 
 def _count(width: int, fraction: float, levels: int) -> int:

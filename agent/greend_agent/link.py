@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import http.client
 import json
 import logging
@@ -16,7 +17,7 @@ from pathlib import Path
 from greend import wire
 from greend.client import Client
 from greend.clock import mono_ns
-from greend.errors import GreendError, NotFound
+from greend.errors import DaemonNotRunning, GreendError, NotFound
 from greend_agent.lease import Lease
 from greend_agent.signals import TOP, Position, Signals
 
@@ -48,12 +49,12 @@ class Link:
         self.path = self._client.path
         self._signals, self._clock = signals, clock
         self._job, self._name, self._steps = job, name, steps
-        self._pid = os.getpid()
-        self._lease, self._lock, self._said = Lease(), threading.Lock(), False
+        self._lease, self._lock = Lease(), threading.Lock()
         self._applied: int | None = None
-        self._able: tuple[list[float], list[str]] | None = None
+        self._able: wire.AttachRequest | None = None
+        self._attached: wire.AttachRequest | None = None
         self._announced, self._stop = threading.Event(), threading.Event()
-        self._dropped = False
+        self._over = self._said = self._heard = False
         self._sent: Position | None = None
         _links.add(self)
 
@@ -73,70 +74,129 @@ class Link:
 
     def start(self) -> None:
         """Begin to follow; returns at once."""
-        for work in (self._follow_for_ever, self._tick_for_ever):
-            threading.Thread(target=work, name=f"greend-{work.__name__.split('_')[1]}", daemon=True).start()
+        for name, work in (("follow", self._follow_for_ever), ("tick", self._tick_for_ever)):
+            threading.Thread(target=work, name=f"greend-{name}", daemon=True).start()
         atexit.register(self._finish)
 
     def announce(self, costs: list[float], report: list[str]) -> None:
         """Say what the model can do; may be called again when that changes. Returns at once."""
-        if self._dropped:
-            return  # in a forked child, where the event's lock may be held for ever
-        self._able = (list(costs), list(report))
-        self._announced.set()
+        if not self._over:  # in a forked child the event's lock may be held for ever
+            self._able = wire.AttachRequest(os.getpid(), list(costs), self._steps, list(report))
+            self._announced.set()
 
     def close(self) -> None:
         """Stop following; the threads end by themselves."""
-        if not self._dropped:
-            self._dropped = True
+        if not self._over:
+            self._over = True
             atexit.unregister(self._finish)
             self._stop.set()
             self._announced.set()
 
     def drop(self) -> None:
-        """Forget the daemon without a word: the process is a forked child, and the threads are not in it."""
-        self._dropped = True
+        """Forget the daemon without a word: this process is a forked child, and the threads are not in it."""
+        self._over = True
         self._signals.want = TOP
 
-    # --- following ---
+    # --- the thread that follows ---
 
     def _follow_for_ever(self) -> None:
-        wait_s = FIRST_RETRY_S
+        failures = 0
         while not self._stop.is_set():
+            self._heard = False
             try:
                 self._follow()
-                wait_s = FIRST_RETRY_S
             except NotFound:
-                self._job = None  # a daemon with a new history; register anew
+                self._job = None  # the daemon has a new history: register anew
             except _FAILURES as error:
-                if self._heard():
-                    wait_s = FIRST_RETRY_S
                 self._say_once(error)
-            self._forget_heard()
-            if self._stop.wait(wait_s):
-                return
-            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
+            failures = 0 if self._heard else failures + 1
+            self._stop.wait(retry_s(failures))
 
     def _follow(self) -> None:
         if self._job is None:
             self.register()
         self._announced.wait()
-        able = None
-        while not self._stop.is_set():
-            if able is not self._able:
-                able = self._attach()
-            for event, data in self._client.follow(
-                f"/jobs/{self._job}/directives", self._lease.ttl_s or SILENCE_S
-            ):
-                self._hear(event, data)
-                if self._stop.is_set():
-                    return
-                if able is not self._able:
-                    able = self._attach()
-            return
+        self._attach()
+        for event, data in self._client.follow(
+            f"/jobs/{self._job}/directives", self._lease.ttl_s or SILENCE_S
+        ):
+            if self._stop.is_set():
+                return
+            self._hear(event, data)
 
-    def _attach(self) -> tuple[list[float], list[str]] | None:
+    def _attach(self) -> None:
         able = self._able
-        if able is not None:
-            request = wire.AttachRequest(os.getpid(), able[0], self._steps, able[1])
-            self._client.post(f"/jobs/{self._job}/attach", request)
-        return able
+        if able is not None and not self._stop.is_set():
+            self._client.post(f"/jobs/{self._job}/attach", able)
+            self._attached = able
+
+    def _hear(self, event: str, data: str) -> None:
+        directive = wire.decode(data, wire.Directive) if event == "directive" else None
+        self._heard = True
+        with self._lock:
+            self._lease.heard(self._clock(), directive)
+            if directive is not None:
+                self._applied = None  # said anew, it overrides a local request
+            self._apply()
+
+    def _apply(self) -> None:
+        level = self._lease.level(self._clock(), TOP)
+        if level is not None and level != self._applied:
+            self._signals.want = self._applied = level
+
+    def _say_once(self, error: Exception) -> None:
+        if self._said:
+            return
+        self._said = True
+        what = f"no daemon at {self.path}" if isinstance(error, DaemonNotRunning) else str(error)
+        _log.warning(
+            "greend: %s; training goes on unmeasured (%s=1 makes this an error)", what, wire.ENV_REQUIRED
+        )
+
+    # --- the thread that ticks ---
+
+    def _tick_for_ever(self) -> None:
+        while not self._stop.wait(TICK_S):
+            with contextlib.suppress(*_FAILURES):
+                self._tick()
+        with contextlib.suppress(*_FAILURES):
+            self._send_progress(self._client)
+
+    def _tick(self) -> None:
+        # Here, as the thread that follows may be stuck in a read, or in a connect.
+        with self._lock:
+            self._apply()
+        self._send_progress(self._client)
+        if self._attached is not None and self._able is not self._attached:
+            self._attach()
+
+    def _send_progress(self, client: Client) -> None:
+        position = self._signals.position
+        if self._job is not None and position is not None and position is not self._sent:
+            progress = wire.Progress(position.step, position.level, position.mono_ns)
+            client.post(f"/jobs/{self._job}/progress", progress)
+            self._sent = position
+
+    def _finish(self) -> None:
+        """Send the last progress, within a second: half to connect and half to be answered."""
+        if not self._over:
+            self._over = True
+            self._stop.set()
+            with contextlib.suppress(*_FAILURES):
+                self._send_progress(Client(self.path, timeout_s=0.5))
+
+
+def retry_s(failures: int) -> float:
+    """Return how long to wait before the next try."""
+    return float(min(FIRST_RETRY_S * 2 ** min(max(0, failures - 1), 16), LONGEST_RETRY_S))
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _drop_all() -> None:
+    for link in list(_links):
+        link.drop()
+
+
+os.register_at_fork(after_in_child=_drop_all)

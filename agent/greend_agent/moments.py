@@ -33,7 +33,7 @@ class Arrears:
             self._missed[above] += 1
 
     def due(self, level: int) -> bool:
-        """Whether anything that the level sees has missed a step. Never true in a run that was not lowered."""
+        """Whether anything that the level sees has missed a step; never so in a run that was not lowered."""
         return self._missed[level] > 0
 
     def forget(self) -> None:

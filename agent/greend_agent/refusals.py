@@ -21,10 +21,14 @@ def of_model(model: nn.Module) -> str | None:
         return f"{name}: {_WRAPPERS[name]}"
     if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
         return "TorchScript: its graph is fixed"
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        if torch.distributed.get_world_size() > 1:
-            return "several processes train it, which would have to change level together"
+    if _processes() > 1:
+        return "several processes train it, which would have to change level together"
     return None
+
+
+def _processes() -> int:
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1
 
 
 def of_optimizer(optimizer: Optimizer) -> str | None:

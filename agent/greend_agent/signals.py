@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 TOP = 1 << 30
 """A wanted level above any: the untouched model, however many levels there turn out to be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Where the training loop is; one object, so that another thread never sees half of it."""
 
     step: int = 0

@@ -44,8 +44,11 @@ class _Worn:
     param: nn.Parameter
     index: Index
     master: torch.Tensor
+    view: torch.Tensor
     state: dict[str, tuple[torch.Tensor, torch.Tensor]]
     """For each windowed tensor of the optimizer: the full one, and its window."""
+    entries: int = 0
+    """How many entries the optimizer's state had, to see whether any was born since."""
 
 
 class WindowSet:
@@ -58,6 +61,7 @@ class WindowSet:
         self._windows = tuple(windows)
         self._optimizer = optimizer
         self._worn: list[_Worn] = []
+        self._last: dict[nn.Parameter, _Worn] = {}
         self._lifted = False
         self._arrears = Arrears(levels)
 
@@ -68,6 +72,7 @@ class WindowSet:
         self.restore()
         self.settle(level)
         if level == self.top:
+            self._last.clear()
             return
         self.level = level
         try:
@@ -81,12 +86,13 @@ class WindowSet:
             raise
 
     def settle(self, level: int) -> None:
-        """Give the entries that a level sees what they have missed outside the windows; nothing if none did."""
+        """Give the entries that a level sees what they missed while outside the windows."""
         if not self._worn and self._optimizer is not None and self._arrears.due(level):
             self._arrears.settle(self._optimizer, [(w.param, w.indices) for w in self._windows], level)
 
     def forget(self) -> None:
         """Note that the optimizer's state was replaced from outside."""
+        self._last.clear()
         self._arrears.forget()
 
     def restore(self, *, keep_gradients: bool = False) -> None:
@@ -95,6 +101,9 @@ class WindowSet:
         Gradients are dropped, or kept with zeros outside the window for a step that is still to come.
         Raises Refused, when all is restored, if the optimizer made state that has no place in a full tensor.
         """
+        if not self._worn:
+            self.level = self.top
+            return
         refusal = None
         worn, self._worn = self._worn, []
         with torch.no_grad():
@@ -162,40 +171,58 @@ class WindowSet:
         return found if found is not None else {}
 
     def _put_on(self, param: nn.Parameter, index: Index) -> None:
-        master, state = param.data, self._state(param)
-        views: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        state = self._state(param)
+        one = self._last.get(param)
+        if one is None or one.index is not index or one.master.data_ptr() != param.data_ptr():
+            # Making the views is two thirds of the cost of a change: those of the step before serve again.
+            master = param.data
+            one = self._last[param] = _Worn(param, index, master, master[index], {})
+        views = one.state
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.numel() > 1:
-                if value.shape != master.shape:
-                    raise Refused(f"optimizer state {name!r} has shape {tuple(value.shape)}, "
-                                  f"its parameter {tuple(master.shape)}")  # fmt: skip
-                views[name] = value, value[index]
-        self._worn.append(_Worn(param, index, master, views))
-        state.update((name, view) for name, (_, view) in views.items())
+                if name not in views or views[name][0] is not value:
+                    if value.shape != one.master.shape:
+                        raise Refused(
+                            f"optimizer state {name!r} has shape {tuple(value.shape)}, "
+                            f"its parameter {tuple(one.master.shape)}"
+                        )
+                    views[name] = value, value[index]
+                state[name] = views[name][1]
+        one.entries = len(state)
+        self._worn.append(one)
         param.grad = None
-        param.set_(master[index])  # type: ignore[call-overload]
+        param.set_(one.view)  # type: ignore[call-overload]
 
     def _take_off(self, one: _Worn, keep_gradients: bool) -> str | None:
         param, grad, refusal = one.param, one.param.grad, None
-        state, small = self._state(param), one.master[one.index].shape
-        for name, value in list(state.items()):
-            whole, view = one.state.get(name, (None, None))
-            if not isinstance(value, torch.Tensor) or value is whole:
-                continue
-            if whole is not None and value is view:
+        state = self._state(param)
+        for name, (whole, view) in one.state.items():
+            if state.get(name) is view:
                 state[name] = whole
-            elif value.numel() > 1 and value.shape == small:
-                state[name] = _widened(name, value, one, whole)
-            elif value.numel() > 1:
-                refusal = f"optimizer state {name!r} has shape {tuple(value.shape)}, the window {tuple(small)}"
-        if refusal:
-            state.clear()
+            else:
+                one.entries = -1
+        if len(state) != one.entries:
+            refusal = _settle_newborn(state, one)
         param.grad = None
         param.set_(one.master)  # type: ignore[call-overload]
         if keep_gradients and grad is not None:
             # Already full if it was made inside `lifted`.
             param.grad = grad if grad.shape == param.shape else _padded(grad, one)
         return refusal
+
+
+def _settle_newborn(state: dict[str, object], one: _Worn) -> str | None:
+    """Make full what the optimizer made, or replaced, while windowed; or say what cannot be."""
+    small = one.view.shape
+    for name, value in list(state.items()):
+        whole = one.state[name][0] if name in one.state else None
+        if not isinstance(value, torch.Tensor) or value is whole or value.numel() <= 1:
+            continue
+        if value.shape != small:
+            state.clear()
+            return f"optimizer state {name!r} has shape {tuple(value.shape)}, the window {tuple(small)}"
+        state[name] = _widened(name, value, one, whole)
+    return None
 
 
 def _padded(value: torch.Tensor, one: _Worn) -> torch.Tensor:

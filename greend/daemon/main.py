@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from greend.clock import NS, Clock, SystemClock
-from greend.config import Config, Mode, database_path, socket_path
+from greend.config import Config, Mode, database_path, socket_mode, socket_path
 from greend.counters import CounterBook
 from greend.daemon.governing import Governing
 from greend.daemon.hub import Hub
@@ -59,9 +59,9 @@ class Daemon:
         self.database = database_path(self.config, self.mode)
         table = load_table(Path(self.config.energy.table) if self.config.energy.table else None)
         # The socket first: whoever finds another daemon there must not touch its database.
-        sock = bind(self.socket_path, int(self.config.daemon.socket_mode, 8))
+        sock = bind(self.socket_path, socket_mode(self.config, self.mode))
         try:
-            self.store = Store.open(self.database)
+            self.store = Store.open(self.database, mode=0o640 if self.mode == "system" else 0o600)
         except GreendError:
             sock.close()
             self.socket_path.unlink(missing_ok=True)

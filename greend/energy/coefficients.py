@@ -222,8 +222,9 @@ def _explain(problem: str) -> str:
     """Turn msgspec's words into ours, and name the nearest known key for an unknown one."""
     unknown = re.fullmatch(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*)`)?", problem)
     if not unknown:
-        return problem.replace("`$.", "`").replace("[...]", "")
-    key, section = unknown[1], (unknown[2] or "").replace("[...]", "")
-    fields = _PARTS.get(section, _File).__struct_fields__
+        return problem.replace("`$.", "`")
+    # Sections are counted from 0: meter[0].term[1].
+    key, section = unknown[1], unknown[2] or ""
+    fields = _PARTS.get(re.sub(r"\[.*?\]", "", section), _File).__struct_fields__
     hint = nearest(key, fields) or f"; known here: {', '.join(fields)}"
     return f"unknown key {f'{section}.{key}' if section else key!r}{hint}"

@@ -19,7 +19,8 @@ class _Gpu:
     """One GPU as NVML knows it."""
 
     index: int
-    handle: Any
+    handle: Any = None
+    """None: not had yet, or the GPU was lost before we came."""
     has_energy: bool = True
     """Until its energy counter says NOT_SUPPORTED: the architecture does not tell (a vGPU has none)."""
     seen_us: int = 0
@@ -76,7 +77,7 @@ class NvmlSource:
         names = {}
         for gpu in self._open(nvml):
             try:
-                names[gpu.device] = str(nvml.nvmlDeviceGetName(gpu.handle))
+                names[gpu.device] = str(nvml.nvmlDeviceGetName(_handle(nvml, gpu)))
             except nvml.NVMLError as error:
                 names[gpu.device] = f"? ({_words(error)})"
         return names
@@ -109,22 +110,16 @@ class NvmlSource:
             nvml.nvmlInit()
         except nvml.NVMLError as error:
             raise SourceError(_words(error)) from error
-        self._gpus = []
-        self.problems = {}
         try:
-            for index in range(nvml.nvmlDeviceGetCount()):
-                # A lost GPU still counts, but gives no handle.
-                try:
-                    self._gpus.append(_Gpu(index, nvml.nvmlDeviceGetHandleByIndex(index)))
-                except nvml.NVMLError as error:
-                    self.problems[f"gpu-{index}"] = f"read gpu-{index}: {_words(error)}"
+            gpus = [_Gpu(index) for index in range(nvml.nvmlDeviceGetCount())]
         except nvml.NVMLError as error:
             self._shut(nvml)
             raise SourceError(_words(error)) from error
-        if not self._gpus:
+        if not gpus:
             self._shut(nvml)
-            raise SourceError("; ".join(self.problems.values()) or "NVML runs, but sees no GPU")
-        return self._gpus
+            raise SourceError("NVML runs, but sees no GPU")
+        self._gpus = gpus
+        return gpus
 
     def _shut(self, nvml: ModuleType) -> None:
         self._gpus = None
@@ -134,30 +129,32 @@ class NvmlSource:
     @staticmethod
     def _read(nvml: ModuleType, gpu: _Gpu) -> list[Reading]:
         readings = []
+        handle = _handle(nvml, gpu)
         if gpu.has_energy:
             try:
-                energy_mj = nvml.nvmlDeviceGetTotalEnergyConsumption(gpu.handle)
+                energy_mj = nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
                 key = CounterKey("nvml", gpu.device, "energy_mj")
                 readings.append(Reading(key, float(energy_mj), "mJ", max_rate=MAX_RATE_MJ))
             except nvml.NVMLError_NotSupported:
                 gpu.has_energy = False
         if not gpu.has_energy:
-            power_w = nvml.nvmlDeviceGetPowerUsage(gpu.handle) / 1e3
+            power_w = nvml.nvmlDeviceGetPowerUsage(handle) / 1e3
             readings.append(Reading(CounterKey("nvml", gpu.device, "power_w"), power_w, "W", Kind.GAUGE))
         with contextlib.suppress(nvml.NVMLError_NotSupported):
             # A MIG parent has no utilisation, and still has energy.
-            util = nvml.nvmlDeviceGetUtilizationRates(gpu.handle).gpu / 100
+            util = nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
             readings.append(Reading(CounterKey("nvml", gpu.device, "util"), util, "1", Kind.GAUGE))
         return readings
 
     @staticmethod
     def _processes(nvml: ModuleType, gpu: _Gpu) -> dict[int, float]:
+        handle = _handle(nvml, gpu)
         try:
-            samples = nvml.nvmlDeviceGetProcessUtilization(gpu.handle, gpu.seen_us)
+            samples = nvml.nvmlDeviceGetProcessUtilization(handle, gpu.seen_us)
         except nvml.NVMLError_NotFound:
             return {}  # nobody ran a kernel since
         except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission, nvml.NVMLError_FunctionNotFound):
-            pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)]
+            pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
             return {pid: 1 / len(pids) for pid in pids}
         use: dict[int, float] = {}
         for sample in samples:
@@ -165,6 +162,12 @@ class NvmlSource:
             if sample.smUtil > 0:
                 use[sample.pid] = min(1.0, sample.smUtil / 100)
         return use
+
+
+def _handle(nvml: ModuleType, gpu: _Gpu) -> Any:
+    if gpu.handle is None:
+        gpu.handle = nvml.nvmlDeviceGetHandleByIndex(gpu.index)
+    return gpu.handle
 
 
 def _words(error: Any) -> str:

@@ -155,7 +155,9 @@ def _words(device: str, error: OSError) -> str:
             "RAPL counters are readable by root only (the kernel's fix for CVE-2020-8694): run the greend "
             "service, which is allowed to, or start greend as root"
         )
-    return f"read RAPL {device}: {error.strerror or os.strerror(error.errno or errno.EIO)}"
+    # pyRAPL looks through many files; say which, where the kernel told.
+    where = f" ({error.filename})" if error.filename else ""
+    return f"read RAPL {device}{where}: {error.strerror or os.strerror(error.errno or errno.EIO)}"
 
 
 def _package_zones(root: Path) -> dict[int, Path]:

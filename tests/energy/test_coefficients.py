@@ -70,6 +70,7 @@ def test_the_row_for_any_cpu_is_the_geometric_mean_of_the_families() -> None:
     [
         ("AMD EPYC 7601 32-Core Processor family 23 model 1 stepping 2", "EPYC 1st Gen"),
         ("AMD EPYC 7R32 family 23 model 49 stepping 0", "EPYC 2nd Gen"),
+        ("AMD EPYC 7402P 24-Core Processor", "EPYC 2nd Gen"),
         ("AMD EPYC 7B13 family 25 model 1 stepping 0", "EPYC 3rd Gen"),
         ("AMD EPYC 7763 64-Core Processor family 25 model 1 stepping 1", "EPYC 3rd Gen"),
         ("AMD EPYC 9654 96-Core Processor family 25 model 17 stepping 1", "EPYC 4th Gen"),
@@ -85,6 +86,7 @@ def test_the_row_for_any_cpu_is_the_geometric_mean_of_the_families() -> None:
         ("Intel(R) Xeon(R) CPU @ 2.20GHz family 6 model 79 stepping 0", "Broadwell"),
         ("Intel(R) Xeon(R) E-2288G CPU @ 3.70GHz family 6 model 158 stepping 13", "Coffee Lake"),
         ("Intel(R) Core(TM) i7-8700B CPU @ 3.20GHz family 6 model 158 stepping 10", "Coffee Lake"),
+        ("Intel(R) Core(TM) i7-8550U CPU @ 1.80GHz family 6 model 142 stepping 10", "any CPU"),
         ("Intel(R) Xeon(R) Platinum 8176M CPU @ 2.10GHz family 6 model 85 stepping 4", "Skylake"),
         ("Intel Xeon Processor (Skylake, IBRS) family 6 model 85 stepping 4", "Skylake"),
         ("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz family 6 model 85 stepping 7", "Cascade Lake"),
@@ -114,9 +116,13 @@ def test_a_table_may_know_no_cpu() -> None:
     ("old", "new", "words"),
     [
         ("version = 3", "verison = 3", "unknown key 'verison' (did you mean 'version'?)"),
-        ("factor = 1.1", "factr = 1.1", "unknown key 'meter.factr' (did you mean 'factor'?)"),
-        ("joules_per_unit", "joules_per_unti", "unknown key 'meter.term.joules_per_unti' (did you mean"),
-        ("max_w_per_thread", "zzz", "unknown key 'cpu.zzz'; known here: name, idle_w_per_thread"),
+        ("factor = 1.1", "factr = 1.1", "unknown key 'meter[0].factr' (did you mean 'factor'?)"),
+        (
+            "joules_per_unit",
+            "joules_per_unti",
+            "unknown key 'meter[0].term[0].joules_per_unti' (did you mean",
+        ),
+        ("max_w_per_thread", "zzz", "unknown key 'cpu[0].zzz'; known here: name, idle_w_per_thread"),
         ("factor = 1.1", "factor = 0.9", "meter 'm': factor = 0.9: an x/÷ factor is at least 1"),
         ("1e-6", "-1.0", "meter 'm', term 'package_energy_uj': joules_per_unit = -1.0"),
         ("1e-6", "nan", "it must be a number of at least 0"),
@@ -140,7 +146,7 @@ def test_a_wrong_table_is_an_error_that_says_where(old: str, new: str, words: st
 def test_a_meter_needs_a_term_and_names_that_are_its_own() -> None:
     meter = GOOD.split("[[meter]]")[1].split("[[cpu]]")[0]
     for text, words in (
-        (GOOD.replace("[[meter.term]]", "[[meter]]" + meter + "[[meter.term]]"), "meter 'm' is given twice"),
+        (GOOD.replace("[[cpu]]", "[[meter]]" + meter + "[[cpu]]"), "meter 'm' is given twice"),
         (GOOD.split("[[meter.term]]")[0].replace("basis", "term = []\nbasis"), "has no [[meter.term]]"),
         (
             GOOD.replace('counter = "package_energy_uj"', 'counter = "elapsed"').replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greend.energy.coefficients import load_table, parse
@@ -197,6 +197,7 @@ keys = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)  # a busy machine is not a wrong answer
 @given(
     found=st.dictionaries(st.sampled_from(keys), st.floats(0, 1e12)),
     awaited=st.lists(st.sampled_from(keys), unique=True),

@@ -17,8 +17,8 @@ def windows(groups: Sequence[Group], counts: Sequence[Sequence[int]]) -> list[Wi
     """
     limits: dict[nn.Parameter, list[dict[int, int]]] = {}
 
-    def narrow(param: nn.Parameter | None, dim: int, which: int) -> None:
-        if param is not None:
+    def narrow(param: object, dim: int, which: int) -> None:
+        if isinstance(param, nn.Parameter):
             by_level = limits.setdefault(param, [{} for _ in counts])
             for level, widths in enumerate(counts):
                 by_level[level][dim] = widths[which]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from greend_agent.levels import LevelTable, Work, solve
 from greend_agent.group import Group
+from greend_agent.levels import LevelTable, Work, solve
 from greend_agent.plan.graph import Trace, find_groups, trace
 from greend_agent.plan.probe import Call, undisturbed
 from greend_agent.plan.prove import prove

@@ -21,10 +21,13 @@ from greend_agent.plan.probe import Run
 
 _PER_CHANNEL = frozenset(
     # One output entry for each input entry, or the same entries in another shape.
-    "Relu Gelu Silu Sigmoid Tanh LeakyRelu Elu Celu Selu Mish Softplus LogSigmoid Hardswish Hardsigmoid "
-    "Hardtanh Threshold Clamp ClampMin ClampMax Pow Exp Log Sqrt Rsqrt Abs Neg Sin Cos Erf Square Sign "
-    "Add Sub Rsub Mul Div NativeDropout FusedDropout Clone Alias ToCopy View UnsafeView ReshapeAlias "
-    "Unsqueeze Squeeze Transpose Permute T Where MaskedFill".split()
+    re.findall(
+        r"\w+",
+        "Relu Gelu Silu Sigmoid Tanh LeakyRelu Elu Celu Selu Mish Softplus LogSigmoid Hardswish Hardsigmoid "
+        "Hardtanh Threshold Clamp ClampMin ClampMax Pow Exp Log Sqrt Rsqrt Abs Neg Sin Cos Erf Square Sign "
+        "Add Sub Rsub Mul Div NativeDropout FusedDropout Clone Alias ToCopy View UnsafeView ReshapeAlias "
+        "Unsqueeze Squeeze Transpose Permute T Where MaskedFill",
+    )
 )
 _JOINS = frozenset({"Add", "Sub", "Rsub"})
 _LEAF = "AccumulateGrad"
@@ -103,9 +106,7 @@ def _group(producers: Iterable[nn.Linear], consumers: list[nn.Linear], names: di
     return Group(inside, tuple(consumers), consumers[0].in_features, _name(inside, consumers, names))
 
 
-def _name(
-    producers: Iterable[nn.Linear], consumers: Iterable[nn.Linear], names: dict[nn.Linear, str]
-) -> str:
+def _name(producers: Iterable[nn.Linear], consumers: Iterable[nn.Linear], names: dict[nn.Linear, str]) -> str:
     sides = [" * ".join(sorted(names[m] or "model" for m in side)) for side in (producers, consumers)]
     return " -> ".join(side for side in sides if side)
 
@@ -128,7 +129,9 @@ class _Fitness:
 
     def __init__(self, model: nn.Module, seen: Trace, trained: set[int] | None) -> None:
         self._called = Counter(call.linear for call in seen.calls)
-        self._owners = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
+        self._owners = Counter(
+            id(p) for m in model.modules() for p in m._parameters.values() if p is not None
+        )
         self._trained = trained
 
     def reason(self, linears: Iterable[nn.Linear]) -> str | None:

@@ -63,7 +63,7 @@ class _State:
         numpy = sys.modules.get("numpy")
         self._numpy = numpy.random.get_state() if numpy is not None else None
         self._cpu = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self._cuda = torch.cuda.get_rng_state_all() if _cuda_is_up() else []
 
     def restore(self) -> None:
         for module, attributes, contents in self._modules:
@@ -81,6 +81,11 @@ class _State:
         torch.set_rng_state(self._cpu)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
+
+
+def _cuda_is_up() -> bool:
+    # Asking for the generators' state would initialise it.
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:

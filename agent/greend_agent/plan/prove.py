@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from greend_agent.knobs.width import windows
 from greend_agent.group import Group
+from greend_agent.knobs.width import windows
 from greend_agent.plan.probe import Run
 from greend_agent.window import WindowSet
 
