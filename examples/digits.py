@@ -1,6 +1,6 @@
 """A residual network on scikit-learn's handwritten digits: an ordinary training script.
 
-    python examples/digits.py [--steps 2500]
+    python examples/digits.py [--steps 1500]
 
 About a minute on two cores. Nothing in it knows of greend.
 """
@@ -45,8 +45,8 @@ def shifted(images):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch", type=int, default=512)
     args = parser.parse_args()
 
     torch.manual_seed(0)

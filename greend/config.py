@@ -69,7 +69,7 @@ class Governor(Section, frozen=True):
     """The least time between two changes of a job's level."""
     warmup_s: float = 2.0
     """Time at the top before the first decision, to measure what a step costs."""
-    finish_share: float = 0.1
+    finish_share: float = 0.3
     """Share of the steps that a job is to end with at the top."""
     reserve_share: float = 0.02
     """Share of a budget kept back for what follows the last step."""

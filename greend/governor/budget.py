@@ -24,7 +24,7 @@ class EnergyBudget:
     """Expected use after the last step (evaluation, checkpoint), from the last run of the same job."""
     reserve_share: float = 0.02
     """Share of the budget kept back for errors of the estimate; it shrinks as the steps are done."""
-    finish_share: float = 0.1
+    finish_share: float = 0.3
     """Share of the steps to be made at the top at the end, where the top is what is delivered."""
 
 
@@ -35,6 +35,8 @@ class Bound:
     top: int
     level: int
     """The highest level that the steps left can be made at."""
+    hopeful: bool
+    """The level fits only if it costs as little as it well may: it is worth a try."""
     keep: bool
     """The level in force still fits when the reserve is counted in: no need to go lower."""
     feasible: bool
@@ -59,10 +61,12 @@ def bound(
     steps_done: float,
     steps_total: float,
     current: int,
+    hopeful_j: Sequence[float] | None = None,
 ) -> Bound:
     """Return the level that the joules left can carry to the last step.
 
-    `step_j` holds joules per step by level, least first, not falling. The plan is low first and the
+    `step_j` holds joules per step by level, least first, not falling; `hopeful_j` what they may well
+    be, by which a level above the current one is worth a try. The plan is low first and the
     top last: the level chosen now is the highest one that can be held until the finish, and the
     finish runs at the top. With each step at a level below what a step may use, the rest may use
     more, so that the level rises by itself.
@@ -74,13 +78,18 @@ def bound(
     safe_j = hard_j - max(reserve_j, END_MARGIN_STEPS * step_j[top])
     finish = _finish(budget, step_j, safe_j, left, steps_total, current)
 
-    def needs_j(level: int) -> float:
-        return step_j[level] * (left - finish) + step_j[top if finish < left else level] * finish
+    def needs_j(level: int, costs_j: Sequence[float] = step_j) -> float:
+        last_j = step_j[top] if level < top and finish < left else costs_j[level]
+        return costs_j[level] * (left - finish) + last_j * finish
 
-    level = next((k for k in range(top, 0, -1) if needs_j(k) <= safe_j), 0)
+    def may_have(level: int) -> bool:
+        return needs_j(level, hopeful_j if hopeful_j and level > current else step_j) <= safe_j
+
+    level = next((k for k in range(top, 0, -1) if may_have(k)), 0)
     keep = needs_j(current) <= hard_j - step_j[top] * END_MARGIN_STEPS / 2
     short_j = step_j[0] * left - hard_j
-    return Bound(top, level, keep, short_j <= 0, safe_j, left, finish, max(short_j, 0.0))
+    hopeful = level > 0 and needs_j(level) > safe_j
+    return Bound(top, level, hopeful, keep, short_j <= 0, safe_j, left, finish, max(short_j, 0.0))
 
 
 def _finish(

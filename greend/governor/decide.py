@@ -60,6 +60,8 @@ def decide(policy: Policy, state: State, conditions: Conditions, now: Instant) -
         return _settle(state, conditions, now, top, "no budget: the top level", feasible=True)
     if conditions.steps_total is None:
         return _without_steps(policy.budget, state, conditions, now)
+    if state.decision is not None and conditions.steps_done >= conditions.steps_total:
+        return state.decision  # the steps are made: what follows them is no longer the level's
     step_j = conditions.profile.step_j()
     warm = state.attached is not None and now.seconds_since(state.attached) >= policy.warmup_s
     if step_j is None or not warm:
@@ -67,7 +69,13 @@ def decide(policy: Policy, state: State, conditions: Conditions, now: Instant) -
 
     current = state.decision.level if state.decision else top
     limit = bound(
-        policy.budget, step_j, conditions.spent_j, conditions.steps_done, conditions.steps_total, current
+        policy.budget,
+        step_j,
+        conditions.spent_j,
+        conditions.steps_done,
+        conditions.steps_total,
+        current,
+        conditions.profile.hopeful_step_j(),
     )
     level = _held(policy, state, limit, current, conditions, now)
     reason = _reason(limit, level, step_j, conditions)
@@ -108,6 +116,9 @@ def _reason(limit: Bound, level: int, step_j: tuple[float, ...], conditions: Con
         )
     top = len(step_j) - 1
     rest = f"{format_energy(max(limit.left_j, 0.0))} for {steps}"
+    if limit.hopeful and level == limit.level:
+        last = f"level {level} last cost {_step(step_j[level])}, worth a try"
+        return f"{rest} is {_step(limit.step_j)} each; {last}"
     if level == top and limit.finish_steps >= limit.steps_left:
         return f"finish: {rest}; {costs}"
     if level == top:

@@ -9,6 +9,12 @@ KNOWN_STEPS = 20.0
 """A level is known by its own measurements from so many steps on."""
 MEMORY = 0.97
 """Weight that an observation keeps at each later one of its level: about 30 s of memory at 1 Hz."""
+MOST_DRIFT = 2.0
+"""One observation moves the other levels by no more than this factor: beyond it, it is no drift."""
+DOUBT = 0.004
+"""Relative doubt about a level's cost that grows with each observation of another level..."""
+MOST_DOUBT = 0.08
+"""...up to this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +27,14 @@ class LevelProfile:
     costs: tuple[float, ...]
     energy_j: tuple[float, ...]
     steps: tuple[float, ...]
+    age: tuple[int, ...]
+    """Observations of other levels since each level was last seen."""
 
     @classmethod
     def prior(cls, costs: Sequence[float]) -> LevelProfile:
         """Return a profile that has seen nothing yet."""
         zeros = (0.0,) * len(costs)
-        return cls(tuple(costs), zeros, zeros)
+        return cls(tuple(costs), zeros, zeros, (0,) * len(costs))
 
     @property
     def top(self) -> int:
@@ -39,12 +47,13 @@ class LevelProfile:
             return self
         seen_j = _with(self.energy_j, level, self.energy_j[level] * MEMORY + energy_j)
         seen = _with(self.steps, level, self.steps[level] * MEMORY + steps)
-        after = replace(self, energy_j=seen_j, steps=seen)
+        age = tuple(0 if k == level else older + 1 for k, older in enumerate(self.age))
+        after = replace(self, energy_j=seen_j, steps=seen, age=age)
         if not self.known(level) or self._mean(level) <= 0:
             return after
         # What makes this level dearer than it was (a hotter chip, a neighbour, longer batches) makes all
         # of them dearer: the others move by the same factor, so that the top is known while it is not run.
-        moved = after._mean(level) / self._mean(level)
+        moved = min(max(after._mean(level) / self._mean(level), 1 / MOST_DRIFT), MOST_DRIFT)
         scaled = tuple(j if k == level else j * moved for k, j in enumerate(after.energy_j))
         return replace(after, energy_j=scaled)
 
@@ -67,6 +76,20 @@ class LevelProfile:
             step_j = self._mean(level) if level in measured else self._on_line(level, measured)
             estimate.append(max(step_j, estimate[-1] if estimate else 0.0))
         return tuple(estimate)
+
+    def hopeful_step_j(self) -> tuple[float, ...] | None:
+        """Joules per step as low as they may well be: an estimate that is old is worth another look.
+
+        A level that turns out dearer is left again; one that is wrongly thought too dear to try would
+        leave joules unspent at the end.
+        """
+        step_j = self.step_j()
+        if step_j is None:
+            return None
+        doubts = [
+            min(DOUBT * age, MOST_DOUBT) if self.known(k) else MOST_DOUBT for k, age in enumerate(self.age)
+        ]
+        return tuple(value * (1 - doubt) for value, doubt in zip(step_j, doubts, strict=True))
 
     def _mean(self, level: int) -> float:
         return self.energy_j[level] / self.steps[level]
