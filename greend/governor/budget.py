@@ -9,6 +9,8 @@ from dataclasses import dataclass
 END_MARGIN_STEPS = 2.0
 """Steps at the top kept back to the end: between two ticks the count of steps is known to about two."""
 
+LAST_TRY_SHARE = 0.05
+"""With a smaller share of the steps left, no level is tried any more: a wrong try could not be made up."""
 FINISH_NEAR = 1.1
 """The finish counts as begun this much ahead of its share of the steps..."""
 FINISH_BEGUN = 1.5
@@ -83,7 +85,8 @@ def bound(
         return costs_j[level] * (left - finish) + last_j * finish
 
     def may_have(level: int) -> bool:
-        return needs_j(level, hopeful_j if hopeful_j and level > current else step_j) <= safe_j
+        try_it = hopeful_j is not None and level > current and left > LAST_TRY_SHARE * steps_total
+        return needs_j(level, hopeful_j if hopeful_j is not None and try_it else step_j) <= safe_j
 
     level = next((k for k in range(top, 0, -1) if may_have(k)), 0)
     keep = needs_j(current) <= hard_j - step_j[top] * END_MARGIN_STEPS / 2
