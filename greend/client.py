@@ -23,7 +23,11 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.sock.close()
+            raise
 
 
 class Client:
@@ -50,6 +54,7 @@ class Client:
         Raises as `get` does, also when nothing (not even a ping) is heard for `timeout_s`.
         """
         connection = self._open(timeout_s)
+        response = None
         try:
             response = self._exchange(connection, "GET", path, None)
             event, data = "message", list[str]()
@@ -66,6 +71,8 @@ class Client:
         except OSError as error:
             raise DaemonNotRunning(f"follow {path}: the daemon at {self.path} went away: {error}") from error
         finally:
+            if response is not None:
+                response.close()  # it holds the socket too
             connection.close()
 
     def _open(self, timeout_s: float) -> _UnixConnection:

@@ -58,7 +58,8 @@ class Daemon:
         self.socket_path = socket_path(self.config, self.mode)
         self.database = database_path(self.config, self.mode)
         table = load_table(Path(self.config.energy.table) if self.config.energy.table else None)
-        # The socket first: whoever finds another daemon there must not touch its database.
+        self.sources = SourceSet.of(self.config.sources, self.clock)
+        # The socket before the store: whoever finds another daemon there must not touch its database.
         sock = bind(self.socket_path, socket_mode(self.config, self.mode))
         try:
             self.store = Store.open(self.database, mode=0o640 if self.mode == "system" else 0o600)
@@ -66,7 +67,6 @@ class Daemon:
             sock.close()
             self.socket_path.unlink(missing_ok=True)
             raise
-        self.sources = SourceSet.of(self.config.sources, self.clock)
         self.hub = Hub()
         governor = self.config.governor
         self.jobs = JobBook(self._last_run, self._wake.set, governor.job_budget_j)

@@ -85,7 +85,7 @@ class Sampler:
         at = self.clock.now()
         readings, problems = self._read()
         intervals = self.counters.update(readings, at.mono_ns)
-        previous, self._last = self._last, at
+        previous, self._last = self._last or _resumed(intervals, at), at
         self.turns += 1
         if previous is None:
             self._flushed = at
@@ -101,7 +101,7 @@ class Sampler:
             usages = [self._usage(job, seconds) for job in live]
             shares = split(energies, _amount(intervals, BUSY), usages)
             decided, ended = self.governing.step(live, shares, previous, at)
-            self._collect(at, seconds, intervals, shares, live)
+            self._collect(at, seconds, intervals, shares)
         if decided or ended or at.seconds_since(self._flushed or at) >= self.flush_s:
             self.flush(at)
         # Announced after the row is on the disk, so that no level was ever in force without a reason kept.
@@ -112,15 +112,26 @@ class Sampler:
     def flush(self, at: Instant | None = None) -> None:
         """Write what was gathered; on failure it is kept in memory for the next try."""
         with self.flush_lock:
-            batch, self._batch = self._batch, Batch()
+            batch = self._take_batch()
             self._flushed = at or self.clock.now()
             try:
                 self.store(batch)
             except GreendError as error:
-                self._batch = _recent(batch.then(self._batch))
+                with self.jobs.lock:
+                    self._batch = _recent(batch.then(self._batch))
                 self._say("store", f"{error}; samples are kept in memory meanwhile")
             else:
                 self._say("store", "")
+
+    def _take_batch(self) -> Batch:
+        """Take what is to be written, under the lock that guards whoever adds to it."""
+        with self.jobs.lock:
+            batch, self._batch = self._batch, Batch()
+            for live in self.jobs.live():
+                if live.dirty:
+                    batch.jobs[live.job.id] = live.job
+                    live.dirty = False
+            return batch
 
     def _read(self) -> tuple[list[Reading], dict[str, str]]:
         readings: list[Reading] = []
@@ -156,7 +167,6 @@ class Sampler:
         seconds: float,
         intervals: Sequence[Interval],
         shares: Sequence[Share],
-        live: Sequence[LiveJob],
     ) -> None:
         """Add one turn to the batch. Stamps never go back, so that a stepped clock mixes up no hour."""
         start_ns = max(self._stamp_ns, at.wall_ns - round(seconds * NS))
@@ -166,10 +176,6 @@ class Sampler:
         self._batch.increases.extend((start_ns, interval) for interval in intervals)
         self._batch.positions.update(self.counters.positions())
         self._batch.boot_id = self.boot_id
-        for job in live:
-            if job.dirty:
-                self._batch.jobs[job.job.id] = job.job
-                job.dirty = False
         self._batch.decisions.extend(self.governing.take_decisions())
 
     def _say(self, name: str, problem: str) -> None:
@@ -185,6 +191,11 @@ class Sampler:
 
 def _amount(intervals: Sequence[Interval], key: CounterKey) -> float:
     return sum(i.amount for i in intervals if i.key == key)
+
+
+def _resumed(intervals: Sequence[Interval], at: Instant) -> Instant | None:
+    """Return since when counters have been growing that an earlier daemon read last; None without any."""
+    return at.after(-max(i.seconds for i in intervals)) if intervals else None
 
 
 def _recent(batch: Batch) -> Batch:

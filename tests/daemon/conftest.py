@@ -1,0 +1,41 @@
+"""A daemon in the test's own process: real store, real socket, a simulated counter, and time by hand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from greend.clock import ManualClock, SystemClock
+from greend.config import Config
+from greend.daemon.main import Daemon
+
+
+def settings(folder: Path, **governor: object) -> Config:
+    """Settings of a daemon whose folders are the test's, with the simulated counter."""
+    raw = {
+        "daemon": {"socket": str(folder / "greend.sock"), "database": str(folder / "greend.db")},
+        "sources": {"enabled": ["host", "fake"], "fake_power_w": 40.0},
+        "governor": {"lease_ttl_s": 0.4, **governor},
+    }
+    return msgspec.convert(raw, Config)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    # From now on, so that processes of this machine have started before it.
+    return ManualClock(SystemClock().now())
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, clock: ManualClock) -> Iterator[Daemon]:
+    """A daemon that answers on its socket and turns when the test says so."""
+    daemon = Daemon(settings(tmp_path), clock=clock)
+    daemon.server.start()
+    yield daemon
+    if threading.main_thread().is_alive() and daemon.socket_path.exists():
+        daemon.scheduler.start()
+        daemon.stop()
