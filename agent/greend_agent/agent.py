@@ -39,6 +39,7 @@ class Agent:
         optimizer: Optimizer,
         *,
         levels: int = 4,
+        already: int = 0,
         signals: Signals | None = None,
         link: Link | None = None,
         idle: str | None = None,
@@ -46,7 +47,7 @@ class Agent:
         self._model, self._optimizer, self._levels = model, optimizer, max(1, levels)
         self._signals = signals or Signals()
         self._link = link
-        self._steps = 0
+        self._steps = already
         self._open = False  # whether the level of the step under way has been chosen
         self._level = 0
         self._costs = [1.0]

@@ -23,6 +23,7 @@ def attach(
     *,
     levels: int = 4,
     steps: int | None = None,
+    already: int = 0,
     socket: str | os.PathLike[str] | None = None,
     name: str | None = None,
 ) -> Agent:
@@ -31,7 +32,7 @@ def attach(
     The first training forward of `model` (call the very object given here) and the step after it show what
     can be narrowed; from then on the daemon, or `Agent.request`, may ask for a lower of the `levels`. At the
     top level, and without a daemon, training is bit for bit what it would be. `steps` is how many optimizer
-    steps the job will make, where you know.
+    steps the job will make, where you know; `already` how many it has made before this call.
 
     Raises GreendError only with GREEND_REQUIRED=1 in the environment, when the daemon cannot be reached.
     """
@@ -45,7 +46,7 @@ def attach(
     link = Link(signals, path, job=os.environ.get(wire.ENV_JOB) or None, name=name, steps=steps)
     if os.environ.get(wire.ENV_REQUIRED) == "1":
         link.register()
-    agent = Agent(model, _with_hooks(optimizer), levels=levels, signals=signals, link=link)
+    agent = Agent(model, _with_hooks(optimizer), levels=levels, already=already, signals=signals, link=link)
     agent.start()
     remember(model, agent)
     link.start()

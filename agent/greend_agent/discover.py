@@ -31,10 +31,21 @@ class _Watch:
         self._trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._seen: set[int] = set()
         self._calls = 0
-        self._handle: Any = None
+        self._steps = 1  # the one that made us look
+        self._handles: list[Any] = []
 
     def start(self) -> None:
-        self._handle = register_module_forward_pre_hook(self._on_call)
+        self._handles = [
+            register_module_forward_pre_hook(self._on_call),
+            self._optimizer.register_step_post_hook(self._on_step),
+        ]
+
+    def _stop(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _on_step(self, *_: Any) -> None:
+        self._steps += 1
 
     def _on_call(self, module: nn.Module, args: Any) -> None:
         # The outermost comes first: whatever contains the model is called before the model.
@@ -43,14 +54,14 @@ class _Watch:
         try:
             self._calls += 1
             if self._calls > _PATIENCE:
-                self._handle.remove()
+                self._stop()
             elif id(module) not in self._seen:
                 self._seen.add(id(module))
                 if any(id(p) in self._trained for p in module.parameters()):
-                    self._handle.remove()
-                    attach(module, self._optimizer, levels=_levels())
+                    self._stop()
+                    attach(module, self._optimizer, levels=_levels(), already=self._steps)
         except Exception as error:
-            self._handle.remove()
+            self._stop()
             _log.warning("greend: not attached: %s", error)
 
 

@@ -47,6 +47,8 @@ class _Worn:
     view: torch.Tensor
     state: dict[str, tuple[torch.Tensor, torch.Tensor]]
     """For each windowed tensor of the optimizer: the full one, and its window."""
+    copied: bool = False
+    """The windows are copies of their own, to be written back when they are taken off."""
     entries: int = 0
     """How many entries the optimizer's state had, to see whether any was born since."""
 
@@ -64,6 +66,10 @@ class WindowSet:
         self._last: dict[nn.Parameter, _Worn] = {}
         self._lifted = False
         self._arrears = Arrears(levels)
+        # Fused optimizers (torch 2.13, CPU) run through memory without looking at strides: given a window
+        # with gaps they update the wrong entries, also outside of it, without an error.
+        groups = optimizer.param_groups if optimizer is not None else []
+        self._fused = {p for group in groups if group.get("fused") for p in group["params"]}
 
     def apply(self, level: int) -> None:
         """Put the windows of a level on; the top takes them off. Raises Refused, then all is full again."""
@@ -176,7 +182,10 @@ class WindowSet:
         if one is None or one.index is not index or one.master.data_ptr() != param.data_ptr():
             # Making the views is two thirds of the cost of a change: those of the step before serve again.
             master = param.data
-            one = self._last[param] = _Worn(param, index, master, master[index], {})
+            copied = param in self._fused and not master[index].is_contiguous()
+            one = self._last[param] = _Worn(param, index, master, _window(master, index, copied), {}, copied)
+        elif one.copied:
+            one.view.copy_(one.master[index])
         views = one.state
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.numel() > 1:
@@ -186,7 +195,9 @@ class WindowSet:
                             f"optimizer state {name!r} has shape {tuple(value.shape)}, "
                             f"its parameter {tuple(one.master.shape)}"
                         )
-                    views[name] = value, value[index]
+                    views[name] = value, _window(value, index, one.copied)
+                elif one.copied:
+                    views[name][1].copy_(value[index])
                 state[name] = views[name][1]
         one.entries = len(state)
         self._worn.append(one)
@@ -196,8 +207,12 @@ class WindowSet:
     def _take_off(self, one: _Worn, keep_gradients: bool) -> str | None:
         param, grad, refusal = one.param, one.param.grad, None
         state = self._state(param)
+        if one.copied:
+            one.master[one.index].copy_(one.view)
         for name, (whole, view) in one.state.items():
             if state.get(name) is view:
+                if one.copied:
+                    whole[one.index].copy_(view)
                 state[name] = whole
             else:
                 one.entries = -1
@@ -223,6 +238,10 @@ def _settle_newborn(state: dict[str, object], one: _Worn) -> str | None:
             return f"optimizer state {name!r} has shape {tuple(value.shape)}, the window {tuple(small)}"
         state[name] = _widened(name, value, one, whole)
     return None
+
+
+def _window(whole: torch.Tensor, index: Index, copied: bool) -> torch.Tensor:
+    return whole[index].contiguous() if copied else whole[index]
 
 
 def _padded(value: torch.Tensor, one: _Worn) -> torch.Tensor:

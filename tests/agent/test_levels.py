@@ -1,0 +1,48 @@
+"""What a resource level means: a share of the cost, and the widths that bring it about."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greend_agent.levels import LEAST_WIDTH, Work, solve
+
+
+def ffn(width: int, rest: float = 0.0):
+    """Two layers around one hidden width, and something else that costs `rest` as much."""
+    return [Work(1.0, output_group=0), Work(1.0, input_group=0)], 2.0 * (1 + rest)
+
+
+def test_levels_are_spread_evenly_over_the_cost():
+    work, total = ffn(1024)
+
+    table = solve([1024], work, total, 4)
+
+    assert table.costs == pytest.approx((0.25, 0.5, 0.75, 1.0), abs=0.01)
+    assert table.counts == ((256,), (512,), (768,), (1024,))
+
+
+def test_where_the_rest_of_the_model_costs_much_levels_are_spread_above_the_floor():
+    work, total = ffn(1024, rest=1.0)
+
+    table = solve([1024], work, total, 4)
+
+    floor = 0.5 + 0.5 * LEAST_WIDTH
+    assert table.costs == pytest.approx([floor + (1 - floor) * k / 3 for k in range(4)], abs=0.01)
+
+
+def test_a_model_without_a_hidden_width_has_one_level():
+    assert solve([], [], 10.0, 4).costs == (1.0,)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.integers(1, 8), st.floats(0, 3))
+def test_levels_rise_strictly_and_lie_within_each_other(widths, levels, rest):
+    work = [w for g in range(len(widths)) for w in (Work(1.0, output_group=g), Work(1.0, input_group=g))]
+
+    table = solve(widths, work, 2.0 * len(widths) * (1 + rest), levels)
+
+    assert 1 <= len(table) <= max(levels, 1)
+    assert table.counts[-1] == tuple(widths)
+    assert table.costs[-1] == 1.0
+    for low, high in zip(table.counts, table.counts[1:], strict=False):
+        assert low != high
+        assert all(1 <= a <= b for a, b in zip(low, high, strict=True))
