@@ -26,14 +26,14 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 database = click.option(
     "--db",
     "database",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     envvar="GREEND_DB",
     help="Read this history file instead of the daemon's.",
 )
 socket = click.option(
     "--socket",
     "socket_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     envvar="GREEND_SOCKET",
     help="The daemon's socket.",
 )
