@@ -77,6 +77,7 @@ def format_energy(energy_j: float | None, unit: str = "auto") -> str:
     if unit == "auto":
         size = abs(energy_j)
         unit = "J" if size < 1e4 else "kJ" if size < 1e5 else "Wh" if size < 3.6e6 else "kWh"
+        unit = "mJ" if 0 < size < 0.1 else unit
     return f"{significant(energy_j / ENERGY_J[unit])} {unit}"
 
 
@@ -84,6 +85,8 @@ def format_power(power_w: float | None) -> str:
     """Write a power for people: `?` when it is missing."""
     if power_w is None:
         return "?"
+    if 0 < abs(power_w) < 0.1:
+        return f"{significant(power_w * 1e3)} mW"
     if abs(power_w) >= 1e4:
         return f"{significant(power_w / 1e3)} kW"
     return f"{significant(power_w)} W"
@@ -93,7 +96,7 @@ def format_duration(seconds: float | None) -> str:
     """Write a duration for people: `8.3 s`, `12m 08s`, `3h 05m`, `3d 04h`; `?` when it is missing."""
     if seconds is None:
         return "?"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{significant(seconds, 2) if seconds < 10 else round(seconds)} s"
     whole = round(seconds)
     if whole < 3600:

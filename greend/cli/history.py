@@ -33,11 +33,17 @@ SPAN = {
 
 @click.command()
 @click.option(
-    "--by", type=click.Choice([*BY_TIME, "component", "job", "consumer"]), default="hour", show_default=True
+    "--by",
+    type=click.Choice([*BY_TIME, "component", "job", "consumer"]),
+    default="hour",
+    show_default=True,
+    help="What a row stands for.",
 )
 @click.option("--since", "-S", metavar="WHEN", help="2026-11-02 14:00, today, yesterday, -2h, 7d, @epoch.")
 @click.option("--until", "-U", metavar="WHEN", help="As --since; now when left out.")
-@click.option("--unit", type=click.Choice(["auto", *ENERGY_J]), default="auto", show_default=True)
+@click.option(
+    "--unit", type=click.Choice(["auto", *ENERGY_J]), default="auto", show_default=True, help="Of energy."
+)
 @options.where
 @options.as_json
 def command(
@@ -117,8 +123,11 @@ def _print_time(rows: Sequence[TimeRow], by: str, unit: str, now: datetime) -> N
     scale = unit if unit != "auto" else format_energy(largest_j).split()[1]
     components = sorted({c for row in rows for c in row.components}, key=lambda c: (c.kind, c.device))
 
+    # As many decimals in every cell as give the largest one three digits.
+    decimals = len(significant(largest_j / ENERGY_J[scale]).partition(".")[2])
+
     def figure(energy_j: float | None) -> str:
-        return "?" if energy_j is None else significant(energy_j / ENERGY_J[scale])
+        return "?" if energy_j is None else f"{energy_j / ENERGY_J[scale]:.{decimals}f}"
 
     lines: list[list[str | Text]] = []
     for row in rows:

@@ -21,9 +21,9 @@ QUALITY_STYLES = {"measured": "green", "modelled": "yellow", "assumed": "yellow"
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console; where nobody looks (a pipe, a file) lines are not cut at 80 columns."""
+    """Return a console; where nobody looks (a pipe, a file) no line is wrapped or cut."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 140
+    width = None if stream.isatty() else 1000
     return Console(file=stream, highlight=False, width=width, soft_wrap=False)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.table import Table
 from rich.text import Text
 
 from greend.cli import options
@@ -15,7 +16,7 @@ from greend.cli.jobs import job_json
 from greend.cli.output import console, level_style, print_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Sequence
 
     from greend.types import Decision, Job
 
@@ -37,19 +38,28 @@ def command(job: str, database: Path | None, socket_path: Path | None, as_json: 
     out = console()
     if not decisions:
         out.print(Text(_nothing(found.job), style="dim"))
-    for decision in decisions:
-        _print(out, decision, max(len(found.job.costs) - 1, 0))
+    else:
+        out.print(_table(decisions, max(len(found.job.costs) - 1, 0)))
     return 0
 
 
-def _print(out: Console, decision: Decision, top: int) -> None:
-    at = datetime.fromtimestamp(decision.at_wall_ns / 1e9).astimezone().strftime("%H:%M:%S")
-    before = (
-        "" if decision.previous is None or decision.previous == decision.level else f"{decision.previous} → "
-    )
-    level = Text(f"{before}{decision.level}".rjust(6), style=level_style(decision.level, top))
-    reason = Text(decision.reason, style="" if decision.feasible else "bold red")
-    out.print(Text.assemble((f" {at}  step {decision.at_step:>6}  ", "dim"), "level", level, "  ", reason))
+def _table(decisions: Sequence[Decision], top: int) -> Table:
+    """Return one row per decision; a reason too long for the terminal wraps under itself."""
+    grid = Table.grid(padding=(0, 2), pad_edge=True)
+    for justify in ("left", "right", "right"):
+        grid.add_column(justify=justify, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for decision in decisions:
+        at = datetime.fromtimestamp(decision.at_wall_ns / 1e9).astimezone().strftime("%H:%M:%S")
+        changed = decision.previous is not None and decision.previous != decision.level
+        level = f"{decision.previous} → {decision.level}" if changed else f"{decision.level}"
+        grid.add_row(
+            Text(at, style="dim"),
+            Text(f"step {decision.at_step}", style="dim"),
+            Text(f"level {level}", style=level_style(decision.level, top)),
+            Text(decision.reason, style="" if decision.feasible else "bold red"),
+        )
+    return grid
 
 
 def _nothing(job: Job) -> str:

@@ -1,0 +1,107 @@
+"""People's units at the edge."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greend.errors import UnitError
+from greend.units import (
+    ENERGY_J,
+    format_duration,
+    format_energy,
+    format_error,
+    format_power,
+    nearest,
+    parse_duration,
+    parse_energy,
+    significant,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "joules"),
+    [("30kJ", 3e4), ("0.5 kWh", 1.8e6), ("8Wh", 28800), ("1e3 J", 1e3), (" 2 MJ ", 2e6), (".5J", 0.5)],
+)
+def test_an_energy_is_read_as_people_write_it(text, joules):
+    assert parse_energy(text) == pytest.approx(joules)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("7d", 604800)])
+def test_a_duration_is_read_as_people_write_it(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("30", "the unit is missing; write for example 30kJ"),
+        ("kJ", "no number in it"),
+        ("", "no number in it"),
+        ("30 kj", "unknown unit 'kj' (did you mean 'kJ'?)"),
+        ("0J", "it must be more than zero"),
+        ("-1J", "it must be more than zero"),
+        ("1e999J", "it must be more than zero"),
+        ("3 k J", "no number in it"),
+    ],
+)
+def test_what_cannot_be_read_is_said_with_a_way_out(text, words):
+    with pytest.raises(UnitError) as error:
+        parse_energy(text)
+
+    assert words in str(error.value)
+
+
+@given(st.floats(1e-3, 1e9), st.sampled_from(sorted(ENERGY_J)))
+def test_what_is_written_is_read_back(number, unit):
+    assert parse_energy(f"{number!r}{unit}") == pytest.approx(number * ENERGY_J[unit])
+
+
+@given(st.floats(1e-6, 1e12))
+def test_three_digits_are_within_half_a_percent(value):
+    assert float(significant(value)) == pytest.approx(value, rel=5.1e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0412, "0.0412"), (41.23, "41.2"), (4120.0, "4120"), (0, "0"), (math.nan, "?"), (math.inf, "?")],
+)
+def test_numbers_have_no_exponent(value, text):
+    assert significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("energy_j", "text"),
+    [
+        (None, "?"),
+        (412.0, "412 J"),
+        (25_000, "25.0 kJ"),
+        (360_000, "100 Wh"),
+        (7.2e6, "2.00 kWh"),
+        (0, "0 J"),
+    ],
+)
+def test_an_energy_is_written_in_the_unit_that_people_think_in(energy_j, text):
+    assert format_energy(energy_j) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "?"), (0.41, "0.41 s"), (8.3, "8.3 s"), (59.4, "59 s"), (59.7, "1m 00s"), (728, "12m 08s"),
+     (11100, "3h 05m"), (273600, "3d 04h")],
+)  # fmt: skip
+def test_a_duration_is_written_short(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_power_and_error_are_written_short_and_missing_is_a_question_mark():
+    assert [format_power(p) for p in (None, 0, 0.00688, 38.21, 12_500)] == [
+        "?", "0 W", "6.88 mW", "38.2 W", "12.5 kW",
+    ]  # fmt: skip
+    assert [format_error(None), format_error(0.45), format_error(math.inf)] == ["±?", "±45 %", "±?"]
+
+
+def test_the_nearest_known_word_is_offered_only_if_it_is_near():
+    assert nearest("perod_s", ["period_s", "flush_s"]) == " (did you mean 'period_s'?)"
+    assert nearest("xyz", ["period_s"]) == ""
