@@ -27,6 +27,7 @@ FAILED = 125
 @click.option("--name", help="What to call the job; otherwise its script.")
 @click.option("--no-agent", is_flag=True, help="Measure only: nothing is attached to the training loop.")
 @options.socket
+@options.as_json
 @click.argument("words", nargs=-1, required=True, metavar="-- CMD...")
 def command(
     budget: str | None,
@@ -35,11 +36,13 @@ def command(
     name: str | None,
     no_agent: bool,
     socket_path: Path | None,
+    as_json: bool,
     words: tuple[str, ...],
 ) -> int:
     """Run CMD as a job. Its PyTorch loop gets resource levels without a change to the script.
 
-    The exit code is CMD's own; 125: greend failed, 126: CMD cannot be executed, 127: not found.
+    With --json the last line on stdout is the job. The exit code is CMD's own; 125: greend failed, 126:
+    CMD cannot be executed, 127: not found.
     """
     budget_j = parse_energy(budget) if budget is not None else None
     client = Client(socket_path)
@@ -61,7 +64,7 @@ def command(
     try:
         client = Client(client.path, timeout_s=15.0)
         client.post(f"/jobs/{job}/end", wire.EndRequest(end.code, end.cpu_s))
-        _summarise(job, client.path)
+        _summarise(job, client.path, as_json)
     except GreendError as error:
         print(f"greend: the end of job {job} could not be told to the daemon: {error}", file=sys.stderr)
     return end.code
@@ -85,11 +88,16 @@ def _with_agent() -> dict[str, str]:
     return {"PYTHONPATH": f"{shim}{os.pathsep}{before}" if before else str(shim)}
 
 
-def _summarise(job_id: str, socket_path: Path) -> None:
+def _summarise(job_id: str, socket_path: Path, as_json: bool) -> None:
     from greend.cli import summary
-    from greend.cli.output import console
+    from greend.cli.jobs import job_json
+    from greend.cli.output import console, print_json
     from greend.store import jobs
 
     with options.history(None, socket_path) as store, store.read() as connection:
         found = jobs.job(connection, job_id)
-        summary.print_summary(console(stderr=True), found, jobs.decisions(connection, found.job.id))
+        decisions = jobs.decisions(connection, found.job.id)
+    if as_json:
+        print_json({"job": job_json(found)})
+    else:
+        summary.print_summary(console(stderr=True), found, decisions)

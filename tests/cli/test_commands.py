@@ -41,6 +41,15 @@ def test_a_job_is_run_measured_and_summed_up(greend, daemon):
     assert job["ended"].endswith("Z")
 
 
+def test_the_last_line_of_run_is_the_job_when_it_is_asked_for(greend, daemon):
+    result = run_job(greend, "burn", "--json")
+
+    first, last = result.out.splitlines()
+    assert first == "done"
+    assert json.loads(last)["job"]["name"] == "burn"
+    assert result.err == ""
+
+
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [
