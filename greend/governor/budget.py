@@ -39,6 +39,8 @@ class Bound:
     """The highest level that the steps left can be made at."""
     hopeful: bool
     """The level fits only if it costs as little as it well may: it is worth a try."""
+    may_try: bool
+    """Enough steps are left to make up for a level that turns out too dear."""
     keep: bool
     """The level in force still fits when the reserve is counted in: no need to go lower."""
     feasible: bool
@@ -80,19 +82,21 @@ def bound(
     safe_j = hard_j - max(reserve_j, END_MARGIN_STEPS * step_j[top])
     finish = _finish(budget, step_j, safe_j, left, steps_total, current)
 
+    may_try = left > LAST_TRY_SHARE * steps_total
+
     def needs_j(level: int, costs_j: Sequence[float] = step_j) -> float:
         last_j = step_j[top] if level < top and finish < left else costs_j[level]
         return costs_j[level] * (left - finish) + last_j * finish
 
     def may_have(level: int) -> bool:
-        try_it = hopeful_j is not None and level > current and left > LAST_TRY_SHARE * steps_total
+        try_it = hopeful_j is not None and level > current and may_try
         return needs_j(level, hopeful_j if hopeful_j is not None and try_it else step_j) <= safe_j
 
     level = next((k for k in range(top, 0, -1) if may_have(k)), 0)
     keep = needs_j(current) <= hard_j - step_j[top] * END_MARGIN_STEPS / 2
     short_j = step_j[0] * left - hard_j
     hopeful = level > 0 and needs_j(level) > safe_j
-    return Bound(top, level, hopeful, keep, short_j <= 0, safe_j, left, finish, max(short_j, 0.0))
+    return Bound(top, level, hopeful, may_try, keep, short_j <= 0, safe_j, left, finish, max(short_j, 0.0))
 
 
 def _finish(

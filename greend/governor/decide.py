@@ -13,6 +13,8 @@ from greend.units import format_energy, significant
 UNKNOWN_STEPS_SHARE = 0.8
 """With an unknown number of steps, the share of the budget that is spent at the top."""
 
+MEASURE_S = 2.0
+"""A level is held for so long before it is left for a lower one, so that a whole turn measures it."""
 HOLD_SHARE = 0.02
 """Share of a job's steps after which its level may rise again, however little time has passed."""
 
@@ -87,7 +89,8 @@ def _held(
 ) -> int:
     """Return the level after the rules against flapping: rise only after a hold, fall only when due."""
     if limit.level < current:
-        return current if limit.keep else limit.level
+        unmeasured = _since(state, now) < MEASURE_S and limit.may_try
+        return current if limit.keep or unmeasured else limit.level
     if limit.level > current and _holding(policy, state, conditions, now) and limit.level < limit.top:
         return current
     # Where the top can be paid for all that is left, waiting would only leave joules unspent.
@@ -99,10 +102,14 @@ def _holding(policy: Policy, state: State, conditions: Conditions, now: Instant)
 
     A hold ends early for a job so short that it would spend much of its steps waiting.
     """
-    if state.changed is None or state.decision is None or conditions.steps_total is None:
+    if state.decision is None or conditions.steps_total is None:
         return False
-    since = conditions.steps_done - state.decision.at_step
-    return now.seconds_since(state.changed) < policy.hold_s and since < HOLD_SHARE * conditions.steps_total
+    steps = conditions.steps_done - state.decision.at_step
+    return _since(state, now) < policy.hold_s and steps < HOLD_SHARE * conditions.steps_total
+
+
+def _since(state: State, now: Instant) -> float:
+    return now.seconds_since(state.changed) if state.changed is not None else float("inf")
 
 
 def _reason(limit: Bound, level: int, step_j: tuple[float, ...], conditions: Conditions) -> str:

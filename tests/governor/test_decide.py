@@ -107,8 +107,17 @@ def test_a_hold_does_not_outlast_a_short_job():
     assert decide(policy(), just_changed, conditions(5, 21), NOW).level == 1
 
 
-def test_a_fall_that_is_due_does_not_wait():
-    assert decide(policy(), state(2, changed=NOW.after(-1.0)), conditions(100, 10), NOW).level < 2
+def test_a_level_is_measured_for_a_whole_turn_before_a_fall_that_is_due():
+    tried = state(2, changed=NOW.after(-1.0))
+
+    assert decide(policy(), tried, conditions(100, 10), NOW).level == 2
+    assert decide(policy(), tried, conditions(100, 10), NOW.after(1.0)).level < 2
+
+
+def test_near_the_end_a_fall_that_is_due_does_not_wait():
+    tried = state(3, changed=NOW.after(-1.0))
+
+    assert decide(policy(), tried, conditions(570, 960), NOW).level < 3
 
 
 def test_the_top_is_taken_at_once_when_it_can_be_paid_for_all_that_is_left():
