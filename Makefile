@@ -38,7 +38,7 @@ check: setup   ## Style, types and the direction of imports
 	$(BIN)/lint-imports
 
 pytest: setup   ## The tests, with coverage
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not slow" --cov=greend --cov=greend_agent --cov=greend_migrations --cov-report=term:skip-covered
 
 soak: setup   ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout=1800

@@ -7,6 +7,7 @@ Variants run in turn within one process, ratios are taken round by round, median
 
 import argparse
 import json
+import logging
 import statistics
 import time
 
@@ -60,6 +61,7 @@ def main():
     quick = parser.parse_args().quick
     rounds, steps, batch = (9, 10, 128) if quick else (31, 20, 128)
     torch.set_num_threads(1)
+    logging.getLogger("greend").setLevel(logging.ERROR)  # no daemon is wanted here
 
     plain, idle, low = (Job(1024, batch) for _ in range(3))
     idle_agent = greend_agent.attach(idle.model, idle.optimizer, levels=4)

@@ -61,8 +61,8 @@ class LiveJob:
     state: State = field(default_factory=State)
     steps_known_by: str = ""
     tail_prior_j: float = 0.0
-    cpu_s: float | None = None
-    """CPU seconds of the tree at the last tick; None before the first."""
+    cpu_s: float = 0.0
+    """CPU seconds of the tree that were somebody's already at the last tick, or before it was a job."""
     spent_j: float = 0.0
     spent_at_last_step_j: float | None = None
     steps_at_tick: float = 0.0
@@ -132,8 +132,8 @@ class JobBook:
                 steps_total=steps_total,
             )
             tail_j = (last.tail_j or 0.0) if last is not None else 0.0
-            # The process is new, so all it ever used belongs to the job: its account starts at zero.
-            cpu_s = 0.0 if tree.started_after(now.after(-NEW_PROCESS_S)) else None
+            # All that a new process ever used is the job's; of an older one, what it uses from here on.
+            cpu_s = 0.0 if tree.started_after(now.after(-NEW_PROCESS_S)) else tree.cpu_s()
             self._live[job.id] = LiveJob(job, tree, steps_known_by=known_by, tail_prior_j=tail_j, cpu_s=cpu_s)
             return job
 
@@ -141,7 +141,9 @@ class JobBook:
         """Go on with a job that an earlier daemon registered and whose process still runs."""
         with self.lock:
             steps = Steps(done=job.steps_done)
-            self._live[job.id] = LiveJob(job, tree, steps=steps, spent_j=spent_j, dirty=False)
+            self._live[job.id] = LiveJob(
+                job, tree, steps=steps, cpu_s=tree.cpu_s(), spent_j=spent_j, dirty=False
+            )
 
     def attach(self, job_id: str, request: wire.AttachRequest, uid: int, now: Instant) -> None:
         """Note what the job's model can do. An agent that comes again keeps what was learned."""

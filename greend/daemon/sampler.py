@@ -153,7 +153,7 @@ class Sampler:
             # The kernel's own account at the end knows also what ran after our last look.
             cpu_s = max(cpu_s, live.ending.cpu_s)
         before, live.cpu_s = live.cpu_s, cpu_s
-        used = max(cpu_s - before, 0.0) if before is not None else 0.0
+        used = max(cpu_s - before, 0.0)
         pids = live.tree.pids()
         gpu = {
             device: seconds * sum(share for pid, share in by_pid.items() if pid in pids)

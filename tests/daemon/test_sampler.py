@@ -70,7 +70,7 @@ def test_a_source_that_fails_is_said_once_and_its_gap_is_made_up(daemon, clock, 
     daemon.sampler.flush()
 
     assert cpu_j(daemon) == pytest.approx(4 * 40.0)
-    assert caplog.text.count("fake: ") == 1
+    assert caplog.text.count("told to fail") == 1
 
 
 def test_a_clock_that_steps_back_mixes_up_no_hour(daemon, clock):
