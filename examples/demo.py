@@ -74,6 +74,7 @@ def main():
         held_result = train(script, held_name, "--budget", f"{budget_j:.1f}J")
         answer = ask("greend", "jobs", held_name)
         held, decisions = answer["job"], answer["decisions"]
+        budget_j = held["budget_j"]
         changes = sum(d["previous"] not in (None, d["level"]) for d in decisions)
 
         show("greend", "why", held["id"])

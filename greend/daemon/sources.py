@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from greend.clock import Clock
 from greend.config import Sources
-from greend.errors import ConfigError
+from greend.errors import ConfigError, NotSupported
 from greend.sources.fake import FakeSource
 from greend.sources.host import HostSource
 from greend.sources.nvml import NvmlSource
@@ -29,7 +29,7 @@ class SourceSet:
 
     @classmethod
     def of(cls, settings: Sources, clock: Clock) -> SourceSet:
-        """Make and probe what is enabled; raises ConfigError for an unknown name."""
+        """Make and probe what is enabled; raises ConfigError for an unknown name, NotSupported if none works."""
         working: list[Source] = []
         states: dict[str, str] = {}
         gpu_processes: Callable[[], dict[str, dict[int, float]]] = dict
@@ -41,6 +41,9 @@ class SourceSet:
                 working.append(source)
                 if isinstance(source, NvmlSource):
                     gpu_processes = source.process_sm
+        if not working:
+            reasons = "; ".join(f"{name}: {why}" for name, why in states.items())
+            raise NotSupported(f"no enabled source works on this machine: {reasons or 'none is enabled'}")
         return cls(working, states, gpu_processes)
 
     def close(self) -> None:

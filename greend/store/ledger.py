@@ -16,12 +16,17 @@ from greend.store.schema import TIERS
 from greend.types import Meter, Quality
 
 # Pieces come as one JSON argument: one statement a tier, however many buckets are asked for.
-# CROSS JOIN is SQLite's word for "in this order": each piece is a range of the table's own key.
+# CROSS JOIN is SQLite's word for "in this order": each piece is a range of the table's own key. LIMIT -1
+# keeps it from taking the JSON apart again for every row: 70 ms instead of 95 for a year by the day.
 _SUM = """
-SELECT json_extract(piece.value, '$[2]') AS segment, fact.component_id, fact.consumer_id, fact.meter_id,
-       sum(fact.energy_j) AS energy_j, sum(fact.seconds) AS seconds
-FROM json_each(:pieces) AS piece CROSS JOIN {table} AS fact
-WHERE fact.start_s >= json_extract(piece.value, '$[0]') AND fact.start_s < json_extract(piece.value, '$[1]')
+SELECT piece.segment, fact.component_id, fact.consumer_id, fact.meter_id,
+       sum(fact.energy_j), sum(fact.seconds)
+FROM (
+    SELECT json_extract(value, '$[0]') AS low, json_extract(value, '$[1]') AS high,
+           json_extract(value, '$[2]') AS segment
+    FROM json_each(:pieces) LIMIT -1
+) AS piece CROSS JOIN {table} AS fact
+WHERE fact.start_s >= piece.low AND fact.start_s < piece.high
 {only} GROUP BY 1, 2, 3, 4
 """
 _ONLY = "AND fact.consumer_id IN (SELECT value FROM json_each(:consumers))"

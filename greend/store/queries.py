@@ -146,14 +146,14 @@ def span(connection: Connection) -> tuple[int, int] | None:
     starts: list[int] = []
     ends: list[int] = []
     for tier in TIERS:
-        start_s, end_s = tier.table.c.start_s, tier.table.c.start_s + tier.size_s
+        start_s = tier.table.c.start_s
         # A coarse bucket starts before its first second did: it counts only where finer ones are forgotten.
-        first, last = connection.execute(
-            select(func.min(start_s), func.max(end_s)).where(start_s < forgotten_s)
-        ).one()
-        if first is not None:
+        # One at a time each end of the key is a look-up; both in one SELECT read the whole table (0.2 s).
+        first = connection.scalar(select(func.min(start_s)).where(start_s < forgotten_s))
+        last = connection.scalar(select(func.max(start_s)).where(start_s < forgotten_s))
+        if first is not None and last is not None:
             starts.append(first)
-            ends.append(last)
+            ends.append(last + tier.size_s)
         forgotten_s = min(forgotten_s, marks.kept_from(tier))
     return (min(starts), max(ends)) if starts else None
 

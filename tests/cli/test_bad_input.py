@@ -45,6 +45,16 @@ def test_a_configuration_that_does_not_fit_is_named(greend, home, settings, word
     assert not (home / "state").exists()
 
 
+def test_a_machine_on_which_no_enabled_source_works(greend, home):
+    path = home / "greend.toml"
+    path.write_text("[sources]\nenabled = []")
+
+    result = greend("daemon", "--config", str(path))
+
+    assert result.code == 5
+    assert "no enabled source works on this machine" in one_line(result.err)
+
+
 def test_a_configuration_that_is_not_there(greend):
     result = greend("daemon", "--config", "/nowhere/greend.toml")
 

@@ -185,6 +185,27 @@ def test_a_lock_of_another_program_is_said_with_its_holder(path):
         assert joules(store) == 1.0
 
 
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_program_that_holds_the_lock_is_named(path):
+    with (
+        Store.open(path, busy_s=0.01) as store,
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other,
+    ):
+        other.stdout.readline()
+        with pytest.raises(StoreError, match=rf"locked: python\S* \(pid {other.pid}\) holds it"):
+            put(store, shares((T0, share(1.0))))
+
+
 def test_a_full_disk_is_said_and_nothing_is_lost(store):
     put(store, shares((T0, share(1.0))))
     with pytest.raises(StoreError, match="the disk is full"), store.write() as connection:
