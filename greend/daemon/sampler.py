@@ -98,7 +98,8 @@ class Sampler:
         self.now = Now(at, seconds, tuple(energies), problems)
         with self.jobs.lock:
             live = self.jobs.live()
-            usages = [self._usage(job, seconds) for job in live]
+            gpu = self._gpu_processes() if live else {}
+            usages = [_usage(job, seconds, gpu) for job in live]
             shares = split(energies, _amount(intervals, BUSY), usages)
             decided, ended = self.governing.step(live, shares, previous, at)
             self._collect(at, seconds, intervals, shares)
@@ -146,20 +147,12 @@ class Sampler:
             self._say(source.name, problems.get(source.name, ""))
         return readings, problems
 
-    def _usage(self, live: LiveJob, seconds: float) -> Usage:
-        """Say what one job's processes did since the last turn."""
-        cpu_s = live.tree.cpu_s()
-        if live.ending is not None and live.ending.cpu_s is not None:
-            # The kernel's own account at the end knows also what ran after our last look.
-            cpu_s = max(cpu_s, live.ending.cpu_s)
-        before, live.cpu_s = live.cpu_s, cpu_s
-        used = max(cpu_s - before, 0.0)
-        pids = live.tree.pids()
-        gpu = {
-            device: seconds * sum(share for pid, share in by_pid.items() if pid in pids)
-            for device, by_pid in self.gpu_processes().items()
-        }
-        return Usage(Consumer("job", live.job.id), used, gpu)
+    def _gpu_processes(self) -> dict[str, dict[int, float]]:
+        """Say who used which GPU; a GPU that cannot say leaves its joules to nobody's job."""
+        try:
+            return self.gpu_processes()
+        except SourceError:
+            return {}
 
     def _collect(
         self,
@@ -187,6 +180,21 @@ class Sampler:
         else:
             log.info("%s: works again", name)
         self._said[name] = problem
+
+
+def _usage(live: LiveJob, seconds: float, gpu_processes: dict[str, dict[int, float]]) -> Usage:
+    """Say what one job's processes did since the last turn."""
+    cpu_s = live.tree.cpu_s()
+    if live.ending is not None and live.ending.cpu_s is not None:
+        # The kernel's own account at the end knows also what ran after our last look.
+        cpu_s = max(cpu_s, live.ending.cpu_s)
+    before, live.cpu_s = live.cpu_s, cpu_s
+    pids = live.tree.pids()
+    gpu = {
+        device: seconds * sum(share for pid, share in by_pid.items() if pid in pids)
+        for device, by_pid in gpu_processes.items()
+    }
+    return Usage(Consumer("job", live.job.id), max(cpu_s - before, 0.0), gpu)
 
 
 def _amount(intervals: Sequence[Interval], key: CounterKey) -> float:

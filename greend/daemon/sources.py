@@ -29,7 +29,10 @@ class SourceSet:
 
     @classmethod
     def of(cls, settings: Sources, clock: Clock) -> SourceSet:
-        """Make and probe what is enabled; raises ConfigError for an unknown name, NotSupported if none works."""
+        """Make and probe what is enabled.
+
+        Raises ConfigError for an unknown name, NotSupported when none works here.
+        """
         working: list[Source] = []
         states: dict[str, str] = {}
         gpu_processes: Callable[[], dict[str, dict[int, float]]] = dict

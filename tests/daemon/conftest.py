@@ -11,13 +11,16 @@ import pytest
 from greend.clock import ManualClock, SystemClock
 from greend.config import Config
 from greend.daemon.main import Daemon
+from rigs.nvml import nvml, nvml_library
+
+__all__ = ["nvml", "nvml_library"]
 
 
-def settings(folder: Path, **governor: object) -> Config:
-    """Settings of a daemon whose folders are the test's, with the simulated counter."""
+def settings(folder: Path, *sources: str, **governor: object) -> Config:
+    """Settings of a daemon whose folders are the test's, with the simulated counter and other sources."""
     raw = {
         "daemon": {"socket": str(folder / "greend.sock"), "database": str(folder / "greend.db")},
-        "sources": {"enabled": ["host", "fake"], "fake_power_w": 40.0},
+        "sources": {"enabled": ["host", "fake", *sources], "fake_power_w": 40.0},
         "governor": {"lease_ttl_s": 0.4, **governor},
     }
     return msgspec.convert(raw, Config)

@@ -6,10 +6,13 @@ import pytest
 
 from greend import wire
 from greend.client import Client
+from greend.daemon.main import Daemon
 from greend.errors import StoreError
 from greend.store import jobs as stored
 from greend.store import queries
 from greend.store.check import conservation
+
+from .conftest import settings
 
 
 def energy_j(daemon) -> float:
@@ -127,3 +130,32 @@ def test_a_turn_at_the_same_instant_changes_nothing(daemon, clock):
     daemon.sampler.turn()
 
     assert daemon.sampler.now is before
+
+
+def test_a_gpu_is_billed_by_its_processes_and_one_that_is_lost_stops_nothing(tmp_path, clock, nvml):
+    nvml.gpus[0].processes = {os.getpid(): 80}
+    nvml.play()
+    daemon = Daemon(settings(tmp_path, "nvml"), clock=clock)
+    daemon.server.start()
+    job = Client(daemon.socket_path).post("/jobs", wire.JobRequest(os.getpid(), ["train"]))["job"]
+    for second in range(7):
+        if second == 4:
+            nvml.gpus[0].lost_at = nvml.now
+            nvml.play()
+        daemon.sampler.turn()
+        clock.advance(1.0)
+        nvml.advance(1.0)
+    daemon.sampler.flush()
+
+    with daemon.store.read() as connection:
+        components = {r.component.kind: r for r in queries.energy_by_component(connection, 0, 2**33)}
+        used = stored.job(connection, job).energy_j
+        assert conservation(connection) == []
+    daemon.scheduler.start()
+    daemon.stop()
+
+    assert components["gpu"].energy_j == pytest.approx(3 * 300.0)
+    assert components["gpu"].quality.value == "measured"
+    assert used > 0.5 * components["gpu"].energy_j
+    assert components["cpu"].energy_j == pytest.approx(6 * 40.0)
+    assert "gpu-0" in str(daemon.sampler.now.problems)
