@@ -1,0 +1,81 @@
+"""`why` and `jobs JOB` over a history with decisions in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from greend.clock import NS, ManualClock
+from greend.store.engine import Store
+from greend.store.writes import Batch, write
+from greend.types import Component, Consumer, Decision, Job, Meter, Quality, Share
+
+START = ManualClock().now().wall_ns
+METER = Meter("cpu-time", "CPU time × W per thread", Quality.MODELLED, 0.45, "default@1")
+WHY = "113 J for 1444 steps left is 78.3 mJ each; level 1 costs 59.4 mJ a step, level 2 89.9 mJ"
+
+
+@pytest.fixture
+def history(home: Path) -> str:
+    """A job that used 90 of 100 J in two changes of level, and one that missed its budget."""
+    costs = (0.25, 0.5, 0.75, 1.0)
+    command = ("python", "train.py")
+    held = Job(
+        "j-aaaaaa", "held", command, "s", 0, 1, START, START + 60 * NS, 0, 100.0, True, 1500, 1500, costs,
+        2.0, ("proven: up -> down, 1024 wide",),
+    )  # fmt: skip
+    missed = Job("j-bbbbbb", "missed", command, "s", 0, 2, START, START + 60 * NS, 1, 50.0, True, 1500, 900)
+    share = [
+        (START, START + NS, Share(Component("cpu", "cpu"), Consumer("job", job), energy_j, METER))
+        for job, energy_j in (("j-aaaaaa", 90.0), ("j-bbbbbb", 75.0))
+    ]
+    decisions = [
+        ("j-aaaaaa", Decision(3, "measuring what a step costs at the top", START, 0)),
+        ("j-aaaaaa", Decision(1, WHY, START + 2 * NS, 56, 3)),
+        ("j-aaaaaa", Decision(3, "finish: 60 J for 450 steps left", START + 40 * NS, 1050, 1)),
+    ]
+    path = home / "history.db"
+    with Store.open(path) as store, store.write() as connection:
+        write(connection, Batch(shares=share, decisions=decisions, jobs={j.id: j for j in (held, missed)}))
+    return str(path)
+
+
+def test_why_gives_each_change_with_its_reason_on_one_line_when_piped(greend, history):
+    lines = greend("why", "held", "--db", history).out.splitlines()
+
+    assert len(lines) == 3
+    assert "step 56" in lines[1]
+    assert "level 3 → 1" in lines[1]
+    assert WHY in lines[1]
+
+
+def test_why_as_json_keeps_the_figures(greend, history):
+    decisions = json.loads(greend("why", "held", "--db", history, "--json").out)["decisions"]
+
+    assert [(d["level"], d["previous"]) for d in decisions] == [(3, None), (1, 3), (3, 1)]
+    assert decisions[1]["reason"] == WHY
+
+
+def test_a_job_in_detail_shows_budget_work_levels_and_the_model(greend, history):
+    out = greend("jobs", "held", "--db", history).out
+
+    for words in (
+        "90.0 % used   met", "1500 of 1500 steps", "2 changes among 4", "┓", "┏", "proven: up -> down",
+    ):  # fmt: skip
+        assert words in out
+
+
+def test_a_budget_that_was_missed_is_said_with_by_how_much(greend, history):
+    assert "150.0 % used   missed by 25.0 J" in greend("jobs", "missed", "--db", history).out
+
+
+def test_the_list_of_jobs_has_a_line_each(greend, history):
+    out = greend("jobs", "--db", history).out
+
+    assert [line.split()[1] for line in out.splitlines() if line.strip().startswith("j-")] == [
+        "missed",
+        "held",
+    ]
+    assert "150 %" in out
