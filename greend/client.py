@@ -68,7 +68,7 @@ class Client:
                     event = text[6:].strip()
                 elif text.startswith("data:"):
                     data.append(text[5:].strip())
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise DaemonNotRunning(f"follow {path}: the daemon at {self.path} went away: {error}") from error
         finally:
             if response is not None:
