@@ -18,6 +18,7 @@ from greend_agent import refusals
 from greend_agent.hook import Hook
 from greend_agent.knobs import width
 from greend_agent.link import Link
+from greend_agent.others import Others
 from greend_agent.plan import Call, Plan, make_plan
 from greend_agent.signals import Position, Signals
 from greend_agent.window import WindowSet
@@ -169,13 +170,13 @@ class Agent:
     def _on_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._steps += 1
         self._signals.position = Position(self._steps, self._level, mono_ns())
-        self._open = False
         if self._windows is not None:
             self._windows.stepped()
             if self._windows.level != self._windows.top:
                 self._guarded(self._windows.restore)
         elif self._call is not None:
             self._guarded(self._plan)
+        self._open = False  # not before: planning calls the model
 
     def _plan(self) -> None:
         call, self._call = self._call, None
@@ -210,8 +211,14 @@ class Agent:
             self._optimizer.register_state_dict_post_hook(self._show_full_state),
             self._optimizer.register_load_state_dict_pre_hook(self._on_load),
             self._optimizer.register_load_state_dict_post_hook(self._on_optimizer_loaded),
+            Others(self._optimizer, [spec.param for spec in specs], self._on_other_step),
         ]
         self._announce()
+
+    def _on_other_step(self) -> None:
+        if self._windows is not None:
+            self._drop_windows()
+            self._stay_full("another optimizer steps its parameters; detach, and attach with that one")
 
     # --- what is saved and loaded in mid-step ---
 

@@ -80,7 +80,10 @@ def missing_share(steps: float, missed: float, decay: float) -> float:
 
 def _decay(group: dict[str, object]) -> float:
     betas = group.get("betas")
-    decay = betas[1] if isinstance(betas, (tuple, list)) and len(betas) > 1 else group.get("alpha", 1.0)
+    if isinstance(betas, (tuple, list)) and len(betas) > 1:
+        decay = betas[1]
+    else:  # RMSprop has an alpha, Adadelta a rho
+        decay = group.get("alpha", group.get("rho", 1.0))
     return float(decay) if isinstance(decay, (int, float, torch.Tensor)) else 1.0
 
 

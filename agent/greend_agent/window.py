@@ -52,6 +52,19 @@ class _Worn:
     entries: int = 0
     """How many entries the optimizer's state had, to see whether any was born since."""
 
+    def _pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(self.master, self.view), *self.state.values()] if self.copied else []
+
+    def write_back(self) -> None:
+        """Put what was done to the copies into the full tensors."""
+        for whole, window in self._pairs():
+            whole[self.index].copy_(window)
+
+    def read_again(self) -> None:
+        """Put what was done to the full tensors into the copies."""
+        for whole, window in self._pairs():
+            window.copy_(whole[self.index])
+
 
 class WindowSet:
     """All windows of a model, with the optimizer's state of the same parameters."""
@@ -125,7 +138,12 @@ class WindowSet:
 
     def full_tensor(self, param: object) -> torch.Tensor | None:
         """Return the whole tensor behind a parameter whose window is on."""
-        return next((w.master for w in self._worn if w.param is param), None)
+        one = next((w for w in self._worn if w.param is param), None)
+        if one is None:
+            return None
+        with torch.no_grad():
+            one.write_back()
+        return one.master
 
     def full_state(self, param: object) -> dict[str, torch.Tensor]:
         """Return the optimizer's whole tensors for a parameter whose window is on."""
@@ -149,6 +167,7 @@ class WindowSet:
             self._swap_state(full=True)
             with torch.no_grad():
                 for one, _, _ in before:
+                    one.write_back()
                     one.param.grad = None
                     one.param.set_(one.master)  # type: ignore[call-overload]
             try:
@@ -159,6 +178,7 @@ class WindowSet:
                     self._swap_state(full=False)
                     with torch.no_grad():
                         for one, view, grad in before:
+                            one.read_again()
                             one.param.grad = None
                             one.param.set_(view)  # type: ignore[call-overload]
                             one.param.grad = grad

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import greend_agent
+
+from .fake_daemon import FakeDaemon
 
 SHIM = Path(greend_agent.__file__).parent / "shim"
 
@@ -52,8 +56,26 @@ def test_an_ordinary_script_gets_an_agent_and_the_same_weights(tmp_path):
     assert "12 4" in followed.stderr  # every step counted, the first one too; four levels
 
 
-def test_without_a_job_the_shim_does_nothing(tmp_path):
-    assert "12 4" not in run(SCRIPT, tmp_path, GREEND_JOB_ID="").stderr
+def test_the_daemon_hears_of_every_step_of_an_ordinary_script(tmp_path):
+    socket = tmp_path / "fake.sock"
+    with FakeDaemon(socket) as daemon:
+        result = run(SCRIPT, tmp_path, GREEND_SOCKET=str(socket), GREEND_LEVELS="2")
+        daemon.say.put(None)
+        daemon.shutdown()
+
+    assert "12 2" in result.stderr
+    assert daemon.told("/jobs/j-test/progress")[-1]["step"] == 12
+    assert not daemon.told("/v1/jobs")  # the job was known
+
+
+@pytest.mark.parametrize("without", [{"GREEND_JOB_ID": ""}, {"GREEND_DISABLED": "1"}], ids=["job", "leave"])
+def test_without_a_job_or_where_disabled_the_shim_does_nothing(tmp_path, without):
+    result = run(
+        "import sys, torch.optim; print('greend_agent' in sys.modules, sys.meta_path)", tmp_path, **without
+    )
+
+    assert result.stdout.startswith("False")
+    assert "_Finder" not in result.stdout
 
 
 def test_a_process_without_torch_is_undisturbed(tmp_path):

@@ -46,3 +46,21 @@ def test_levels_rise_strictly_and_lie_within_each_other(widths, levels, rest):
     for low, high in zip(table.counts, table.counts[1:], strict=False):
         assert low != high
         assert all(1 <= a <= b for a, b in zip(low, high, strict=True))
+    assert all(low < high for low, high in zip(table.costs, table.costs[1:], strict=False))
+    assert table.costs[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("width", "levels", "counts"),
+    [
+        (64, 4, (16, 32, 48, 64)),  # multiples of what matrix kernels like
+        (12, 4, (4, 6, 10, 12)),  # or of the most that leaves each level a width of its own
+        (7, 4, (2, 4, 5, 7)),
+        (2, 4, (2,)),  # never one unit
+        (64, 1, (64,)),
+    ],
+)
+def test_widths_are_multiples_where_that_leaves_each_level_its_own(width, levels, counts):
+    work, total = ffn(width)
+
+    assert tuple(c for (c,) in solve([width], work, total, levels).counts) == counts

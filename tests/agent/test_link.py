@@ -2,81 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import queue
-import socketserver
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import greend_agent
-from greend import wire
-from greend.clock import NS
+from greend.clock import NS, mono_ns
 from greend.errors import GreendError
 from greend_agent.link import Link
 from greend_agent.signals import TOP, Position, Signals
 
-from .nets import OPTIMIZERS, batches, net, train
-
-
-def until(happened: Callable[[], bool], seconds: float = 8.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
-
-
-class FakeDaemon(socketserver.ThreadingUnixStreamServer):
-    """Notes what it is told; says what the test puts into `say`. `None` ends the stream."""
-
-    daemon_threads = True
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path), Handler)
-        self.heard: list[tuple[str, dict]] = []
-        self.say: queue.Queue[tuple[str, str] | None] = queue.Queue()
-        self.unknown: set[str] = set()
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def told(self, end: str) -> list[dict]:
-        return [body for path, body in self.heard if path.endswith(end)]
-
-    def direct(self, level: int, ttl_s: float = 30.0, on_loss: str = "top") -> None:
-        directive = wire.Directive(len(self.heard), level, "because", ttl_s, on_loss)
-        self.say.put(("directive", wire.encode(directive).decode()))
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: FakeDaemon
-
-    def address_string(self) -> str:
-        return "test"
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.heard.append((self.path, body))
-        known = not any(f"/jobs/{job}/" in self.path for job in self.server.unknown)
-        answer = json.dumps({"job": "j-new"} if self.path == "/v1/jobs" else {}).encode()
-        self.send_response(200 if known else 404)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        while (said := self.server.say.get()) is not None:
-            self.wfile.write(f"event: {said[0]}\ndata: {said[1]}\n\n".encode())
-            self.wfile.flush()
+from .fake_daemon import FakeDaemon, until
+from .nets import HIDDEN, OPTIMIZERS, batches, net, train
 
 
 @pytest.fixture
@@ -177,6 +117,109 @@ def test_without_a_daemon_it_says_so_once_and_training_goes_on(path, monkeypatch
     assert f"no daemon at {path}; training goes on unmeasured" in caplog.text
     assert agent.step_count == 3
     agent.detach()
+
+
+def test_that_there_is_no_daemon_is_said_in_one_line_however_often_it_is_tried(link, caplog, monkeypatch):
+    logging.getLogger("greend").setLevel(logging.WARNING)
+    tried: list[float] = []
+    monkeypatch.setattr(link._stop, "wait", lambda seconds: tried.append(seconds) or len(tried) >= 5)
+    monkeypatch.setattr(link._stop, "is_set", lambda: len(tried) >= 5)
+    link._follow_for_ever()
+
+    assert tried == [0.5, 1.0, 2.0, 4.0, 8.0]
+    assert len(caplog.records) == 1
+
+
+def test_a_ping_keeps_the_level_past_the_time_of_its_directive(daemon, link, signals):
+    link.start()
+    link.announce([0.5, 1.0], [])
+    daemon.direct(0, ttl_s=30.0)
+    until(lambda: signals.want == 0)
+    link.now[0] = 29 * NS
+    daemon.say.put(("ping", "{}"))
+    until(lambda: link._lease.level(31 * NS, TOP) == 0)
+    link.now[0] = 58 * NS
+    link._tick()
+
+    assert signals.want == 0
+
+
+def test_a_level_lost_to_silence_comes_back_with_the_next_word(daemon, link, signals):
+    link.start()
+    link.announce([0.5, 1.0], [])
+    daemon.direct(0, ttl_s=30.0)
+    until(lambda: signals.want == 0)
+    link.now[0] = 31 * NS
+    link._tick()
+    assert signals.want == TOP
+    daemon.say.put(("ping", "{}"))
+
+    until(lambda: signals.want == 0)
+
+
+def test_a_directive_overrides_a_local_request_also_when_it_says_what_it_said(daemon, link, signals):
+    link.start()
+    link.announce([0.5, 1.0], [])
+    daemon.direct(0)
+    until(lambda: signals.want == 0)
+    signals.want = 1
+    link._tick()
+    assert signals.want == 1  # nothing new was said
+    daemon.direct(0)
+
+    until(lambda: signals.want == 0)
+
+
+def test_what_the_model_can_do_is_told_anew_when_it_changes(daemon, link):
+    link.start()
+    link.announce([0.5, 1.0], ["proven"])
+    until(lambda: daemon.told("/attach"))
+    link.announce([1.0], ["stays full"])
+    until(lambda: len(daemon.told("/attach")) == 2)
+
+    assert daemon.told("/attach")[1]["costs"] == [1.0]
+
+
+@pytest.mark.parametrize("end", ["close", "_finish"])
+def test_the_last_progress_is_told_at_the_end(daemon, link, signals, end):
+    link.start()
+    link.announce([1.0], [])
+    until(lambda: daemon.told("/attach"))
+    signals.position = Position(7, 0, NS)
+    getattr(link, end)()
+    until(lambda: daemon.told("/progress"))
+
+    assert daemon.told("/progress")[-1]["step"] == 7
+
+
+@pytest.mark.parametrize("word", ["not json", "[]", '{"seq": 1}', ""])
+def test_a_word_that_makes_no_sense_changes_nothing_and_the_next_one_is_heard(daemon, link, signals, word):
+    link.start()
+    link.announce([0.5, 1.0], [])
+    daemon.say.put(("directive", word))
+    daemon.say.put(None)
+    daemon.direct(0)
+
+    until(lambda: signals.want == 0)
+
+
+def test_a_job_follows_the_daemon_from_directive_to_progress(daemon, path):
+    model = net()
+    optimizer = OPTIMIZERS["adamw"](model.parameters())
+    agent = greend_agent.attach(model, optimizer, socket=path, steps=9)
+    train(model, optimizer, batches(1))
+    daemon.direct(0)
+    until(lambda: agent.want == 0)
+    train(model, optimizer, batches(3))
+    until(lambda: daemon.told("/progress") and daemon.told("/progress")[-1]["step"] == 4)
+
+    told = daemon.told("/progress")[-1]
+    assert (told["level"], agent.level) == (0, 0)
+    assert 0 < told["mono_ns"] <= mono_ns()
+    assert daemon.told("/attach")[-1]["costs"] == agent.costs
+    agent.detach()
+    train(model, optimizer, batches(1))
+    assert model[0].up.weight.shape[0] == HIDDEN
 
 
 def test_a_required_daemon_that_is_not_there_is_an_error_before_the_first_step(path, monkeypatch):

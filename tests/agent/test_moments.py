@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import greend_agent
-from greend_agent.moments import missing_share
+from greend_agent.moments import Arrears, missing_share
 
-from .nets import HIDDEN, batches, net, step, train
+from .nets import HIDDEN, OPTIMIZERS, batches, net, step, train
 
 
 def opened_update(make_up: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
@@ -40,7 +40,73 @@ def test_the_first_update_of_opened_weights_is_of_the_order_of_the_live_ones(mon
 def test_without_it_the_first_update_explodes(monkeypatch):
     opened, live = opened_update(False, monkeypatch)
 
-    assert opened > 4 * live
+    assert opened > 10 * live
+
+
+def moments(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [
+        value.clone()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    ]
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_run_never_lowered_has_the_optimizer_state_of_a_run_without_greend(kind):
+    def run(with_greend: bool) -> list[torch.Tensor]:
+        model = net(drop=0.2)
+        optimizer = OPTIMIZERS[kind](model.parameters())
+        if with_greend:
+            greend_agent.attach(model, optimizer)
+        torch.manual_seed(7)
+        for x in batches(8):
+            step(model, optimizer, x)
+            optimizer.state_dict()  # which would bring moments up to date
+        return moments(optimizer)
+
+    assert all(torch.equal(a, b) for a, b in zip(run(True), run(False), strict=True))
+
+
+def test_opened_entries_get_the_mean_of_the_live_ones_and_these_keep_theirs():
+    param = torch.nn.Parameter(torch.ones(4, 2))
+    optimizer = torch.optim.Adam([param], betas=(0.9, 0.999))
+    moment = torch.zeros(4, 2)
+    moment[:2] = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    optimizer.state[param] = {"step": torch.tensor(50.0), "exp_avg": moment.clone(), "exp_avg_sq": moment}
+    arrears = Arrears(2)
+    for _ in range(50):
+        arrears.stepped(0)
+
+    assert arrears.due(1)
+    arrears.settle(optimizer, [(param, ((slice(0, 2), slice(0, 2)), None))], 1)
+
+    assert moment.tolist() == [[1, 2], [3, 6], [3, 3], [3, 3]]
+    assert not optimizer.state[param]["exp_avg"][2:].any()  # a first moment starts at nothing
+    assert not arrears.due(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "decay"),
+    [
+        (lambda p: torch.optim.Adam(p, betas=(0.9, 0.99)), 0.99),
+        (lambda p: torch.optim.RMSprop(p, alpha=0.95), 0.95),
+        (lambda p: torch.optim.Adadelta(p, rho=0.8), 0.8),
+        (lambda p: torch.optim.Adagrad(p), 1.0),
+    ],
+    ids=["adam", "rmsprop", "adadelta", "adagrad"],
+)
+def test_what_a_moment_lacks_goes_by_its_own_decay(kind, decay):
+    param = torch.nn.Parameter(torch.ones(4))
+    optimizer = kind([param])
+    name = "exp_avg_sq" if decay == 0.99 else "sum" if decay == 1.0 else "square_avg"
+    optimizer.state[param] = {"step": torch.tensor(10.0), name: torch.tensor([1.0, 1.0, 0.0, 0.0])}
+    arrears = Arrears(2)
+    for level in (1, 1, 1, 1, 0, 0, 0, 0, 0, 0):  # four updates of their own, long ago
+        arrears.stepped(level)
+    arrears.settle(optimizer, [(param, ((slice(0, 2),), None))], 1)
+
+    assert optimizer.state[param][name][2:].tolist() == pytest.approx([missing_share(10, 6, decay)] * 2)
 
 
 @pytest.mark.parametrize(
@@ -67,11 +133,13 @@ class OneTensorForAll(torch.optim.SGD):
                 self.state[p]["row"] = torch.zeros(p.shape[0] + 1)
 
 
-@pytest.mark.parametrize("kind", ["factored", "lbfgs"])
+@pytest.mark.parametrize("kind", ["factored", "adafactor", "lbfgs"])
 def test_an_optimizer_whose_state_has_no_place_for_windows_keeps_the_model_full_and_says_why(kind):
     model = net()
-    if kind == "factored":
-        optimizer: torch.optim.Optimizer = OneTensorForAll(model.parameters(), lr=0.1)
+    if kind != "lbfgs":
+        adafactor = getattr(torch.optim, "Adafactor", None) or pytest.skip("this torch has no Adafactor")
+        made = OneTensorForAll if kind == "factored" else adafactor
+        optimizer: torch.optim.Optimizer = made(model.parameters(), lr=0.1)
         train_one = lambda x: step(model, optimizer, x)  # noqa: E731 - one of two ways to step
     else:
         optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -14,19 +12,7 @@ from greend_agent.knobs import width
 from greend_agent.plan import Call, make_plan
 from greend_agent.window import WindowSet
 
-D, H = 12, 32
-X = torch.randn(5, D, generator=torch.Generator().manual_seed(0))
-
-
-class FFN(nn.Module):
-    """One hidden width with something in the middle."""
-
-    def __init__(self, middle=nn.Identity, h=H):
-        super().__init__()
-        self.up, self.middle, self.down = nn.Linear(D, h), middle(), nn.Linear(h, D)
-
-    def forward(self, x):
-        return x + self.down(self.middle(self.up(x)))
+from .middles import FFN, D, H, Own, X, plan_of
 
 
 class GLU(FFN):
@@ -58,19 +44,6 @@ class Concat(FFN):
         return x + self.down(torch.cat([self.up(x)[:, : H // 2], self.up(x)[:, H // 2 :]], -1))
 
 
-class Own(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
-def plan_of(model):
-    return make_plan(model.train(), Call.of((X,), {}), levels=4)
-
-
 @pytest.mark.parametrize(
     ("model", "groups"),
     [
@@ -85,37 +58,93 @@ def plan_of(model):
 )
 def test_a_hidden_width_is_found_and_proven(model, groups):
     plan = plan_of(model)
+    assert all(exact(model, plan, level) for level in range(len(plan.table)))
 
     assert len(plan.groups) == groups, plan.report
     assert list(plan.table.costs) == sorted(set(plan.table.costs))
     assert plan.table.costs[-1] == 1.0
 
 
+def parametrized():
+    model = FFN(nn.GELU)
+    nn.utils.parametrizations.weight_norm(model.up)
+    return model
+
+
+def hooked():
+    model = FFN(nn.GELU)
+    model.up.weight.register_hook(lambda grad: grad)
+    return model
+
+
+class Stubborn(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+def own_forward():
+    model = FFN(nn.GELU)
+    model.up = Stubborn(D, H)
+    return model
+
+
+class SaysHidden(FFN):
+    def forward(self, x):
+        hidden = self.up(x)
+        return x + self.down(hidden), hidden
+
+
 @pytest.mark.parametrize(
-    "model",
+    ("model", "reason"),
     [
-        FFN(lambda: nn.Softmax(-1)),
-        FFN(lambda: nn.LayerNorm(H)),
-        FFN(lambda: Own(lambda x: x / x.norm(dim=-1, keepdim=True))),
-        FFN(lambda: Own(lambda x: x - x.mean(-1, keepdim=True))),
-        FFN(lambda: Own(lambda x: x.flip(-1))),
-        FFN(lambda: Own(lambda x: x.cumsum(-1))),
-        FFN(lambda: Own(lambda x: x * torch.arange(H).float().sum())),
-        Twice(),
-        Tied(),
-        Concat(),
-        nn.utils.parametrizations.weight_norm(nn.Linear(D, D)),
+        (FFN(lambda: nn.Softmax(-1)), "passes through Softmax"),
+        (FFN(lambda: nn.LayerNorm(H)), "passes through NativeLayerNorm"),
+        (FFN(lambda: Own(lambda x: x / x.norm(dim=-1, keepdim=True))), "rejected"),
+        (FFN(lambda: Own(lambda x: x - x.mean(-1, keepdim=True))), "rejected"),
+        (FFN(lambda: Own(lambda x: x.flip(-1))), "passes through Flip"),
+        (FFN(lambda: Own(lambda x: x.cumsum(-1))), "passes through Cumsum"),
+        (FFN(lambda: Own(lambda x: x * torch.linspace(1, 2, H))), "narrowed, it raises RuntimeError"),
+        (FFN(lambda: Own(lambda x: x / x.shape[-1])), "narrowed, its reader gives other values"),
+        (FFN(lambda: Own(lambda x: x.detach() * 1)), ""),
+        (SaysHidden(), "output changes shape"),
+        (Twice(), "called 2 times"),
+        (Tied(), "tied to another layer's"),
+        (Concat(), "passes through Cat"),
+        (parametrized(), "computed (parametrized)"),
+        (hooked(), "gradient hook"),
+        (own_forward(), "a Stubborn with a forward of its own"),
     ],
     ids=[
-        "softmax", "layer norm", "norm", "mean", "flip", "cumsum", "harmless constant", "called twice",
-        "tied", "concat", "weight norm",
+        "softmax", "layer norm", "norm", "mean", "flip", "cumsum", "a vector as wide", "counts units",
+        "detached", "returned", "called twice", "tied", "concat",
+        "weight norm", "gradient hook", "own forward",
     ],
 )  # fmt: skip
-def test_what_mixes_or_shares_hidden_units_is_left_alone_unless_it_is_harmless(model):
+def test_what_mixes_shares_or_counts_hidden_units_is_left_alone_and_the_report_says_why(model, reason):
     plan = plan_of(model)
 
-    harmless = isinstance(model, FFN) and isinstance(model.middle, Own) and len(plan.groups) == 1
-    assert not plan.groups or (harmless and exact(model, plan))
+    assert not plan.groups
+    assert plan.table.costs == (1.0,)
+    assert reason in "\n".join(plan.report)
+
+
+def test_what_is_harmless_in_the_middle_does_not_stand_in_the_way():
+    model = FFN(lambda: Own(lambda x: x * torch.arange(H).float().sum()))
+
+    plan = plan_of(model)
+
+    assert len(plan.groups) == 1
+    assert exact(model, plan)
+
+
+def test_one_bad_block_among_good_ones_does_not_spoil_them():
+    bad = FFN(lambda: Own(lambda x: x / x.shape[-1]))
+    model = nn.Sequential(FFN(nn.GELU), bad, FFN(nn.ReLU), FFN(nn.Tanh))
+
+    plan = plan_of(model)
+
+    assert [group.name for group in plan.groups] == [f"{k}.up -> {k}.down" for k in (0, 2, 3)]
+    assert all(exact(model, plan, level) for level in range(len(plan.table)))
 
 
 def exact(model, plan, level: int = 0) -> bool:
@@ -147,39 +176,6 @@ def test_a_frozen_layer_is_left_alone():
     assert "not trained" in plan.report[0]
 
 
-def test_planning_leaves_no_trace():
-    model = nn.Sequential(nn.BatchNorm1d(D), FFN(nn.GELU), nn.Dropout(0.5))
-    model[2].eval()
-    state = {k: v.clone() for k, v in model.state_dict().items()}
-    modes = [m.training for m in model.modules()]
-    torch.manual_seed(3)
-    random.seed(3)
-    numbers = torch.get_rng_state(), random.getstate()
-
-    make_plan(model, Call.of((X,), {}), levels=4)
-
-    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
-    assert [m.training for m in model.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), numbers[0])
-    assert random.getstate() == numbers[1]
-
-
-def test_a_model_that_raises_in_the_probe_is_given_back_as_it_was():
-    class Moody(FFN):
-        def forward(self, x):
-            if not self.training:
-                raise RuntimeError("not now")
-            return super().forward(x)
-
-    model = Moody(nn.GELU).train()
-
-    with pytest.raises(RuntimeError, match="not now"):
-        plan_of(model)
-
-    assert all(m.training for m in model.modules())
-    assert not any(m._forward_hooks for m in model.modules())
-
-
 OPS = {
     "gelu": nn.functional.gelu,
     "relu": torch.relu,
@@ -191,6 +187,10 @@ OPS = {
     "gate": lambda x: x * x.sigmoid(),
     "sum gate": lambda x: x * x.sum(-1, keepdim=True).sigmoid(),
     "sort": lambda x: x.sort(-1).values,
+    "count": lambda x: x / x.shape[-1],
+    "there and back": lambda x: x.unsqueeze(0).transpose(0, 1).reshape(x.shape),
+    "greatest": lambda x: x - x.amax(-1, keepdim=True).detach(),
+    "first": lambda x: x * x[:, :1],
 }
 
 
@@ -200,6 +200,7 @@ OPS = {
     st.sampled_from([8, 24, 40]),
     st.booleans(),
 )
+@example([[], ["relu"], ["greatest"]], 24, False)  # its groups hold each alone, and not together
 def test_whatever_is_accepted_in_a_random_net_is_exact(layers, h, residual):
     torch.manual_seed(h)
 

@@ -5,17 +5,26 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-Run = Callable[[], Any]
-"""Runs the model once and returns its output; each run starts from the same random numbers and buffers."""
+
+class Run(Protocol):
+    """Runs the model once and returns its output, each time from the same random numbers and buffers."""
+
+    def __call__(self, *, training: bool = False) -> Any:
+        """Run in eval mode, where nothing is random, or in the modes that the modules are in."""
+        ...
+
 
 _CONTAINERS = ("_parameters", "_buffers", "_modules")
+_COLLECTIONS = (list, dict, set, deque, OrderedDict, defaultdict)
+"""What a model may note something in as it runs, such as the losses of its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +42,12 @@ class Call:
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module, call: Call) -> Iterator[Run]:
-    """Lend the model for some runs in eval mode with gradients on; all is as before when it is given back."""
+    """Lend the model for some runs with gradients on; all is as before when it is given back."""
     state = _State(model)
 
-    def run() -> Any:
+    def run(*, training: bool = False) -> Any:
         state.restore()
-        for module in model.modules():
+        for module in model.modules() if not training else ():
             module.training = False
         # A model may change what it is given.
         again = Call.of(call.args, call.kwargs)
@@ -58,6 +67,10 @@ class _State:
         self._modules = [
             (m, dict(vars(m)), {c: dict(vars(m)[c]) for c in _CONTAINERS}) for m in model.modules()
         ]
+        # Not torch's own dictionaries: the hooks with which a run is observed are in them.
+        own = vars(nn.Module()).keys()
+        noted = {id(v): v for m in model.modules() for name, v in vars(m).items() if name not in own}
+        self._noted = [(v, v.copy()) for v in noted.values() if type(v) in _COLLECTIONS]
         self._buffers = [(b, b._version, b.detach().clone()) for b in model.buffers()]
         self._python = random.getstate()
         numpy = sys.modules.get("numpy")
@@ -70,9 +83,13 @@ class _State:
             _put_back(vars(module), attributes)
             for container, content in contents.items():
                 _put_back(vars(module)[container], content)
+        for collection, content in self._noted:
+            collection.clear()
+            (collection.extend if isinstance(content, (list, deque)) else collection.update)(content)
         with torch.no_grad():
             for which, (buffer, version, value) in enumerate(self._buffers):
-                if buffer._version != version:
+                # Batch norm updates its buffers without a new version.
+                if buffer._version != version or not torch.equal(buffer, value):
                     buffer.copy_(value)
                     self._buffers[which] = buffer, buffer._version, value
         random.setstate(self._python)

@@ -25,22 +25,28 @@ _HALF_PRECISION = 2e-2
 
 
 def prove(
-    model: nn.Module, run: Run, groups: Sequence[Group], counts: Mapping[Group, int]
+    model: nn.Module,
+    run: Run,
+    groups: Sequence[Group],
+    counts: Mapping[Group, int],
+    beside: Sequence[Group] = (),
 ) -> tuple[list[Group], list[tuple[str, str]]]:
     """Return the groups that hold at the given widths, and the names of the others with the reason.
 
-    All at once first, two forwards; halves of what fails, so that one bad group among many costs little.
+    All at once first, two forwards and two in training; halves of what fails, so that one bad group among
+    many costs little. What is returned has been seen to hold together, `beside` what already did: two
+    halves that hold alone need not (a maximum over units is another one where its input is narrowed too).
     """
     if not groups:
         return [], []
-    reason = _disagreement(model, run, groups, counts)
+    reason = _disagreement(model, run, [*beside, *groups], counts)
     if reason is None:
         return list(groups), []
     if len(groups) == 1:
         return [], [(groups[0].name, reason)]
     half = len(groups) // 2
-    left, bad_left = prove(model, run, groups[:half], counts)
-    right, bad_right = prove(model, run, groups[half:], counts)
+    left, bad_left = prove(model, run, groups[:half], counts, beside)
+    right, bad_right = prove(model, run, groups[half:], counts, [*beside, *left])
     return left + right, bad_left + bad_right
 
 
@@ -60,12 +66,15 @@ def _disagreement(
                 for reader in group.consumers:
                     unseen.enter_context(_zeroed(reader.weight, slice(counts[group], None)))
             expected = _observe(run, readers)
+            usual = _tensors(run(training=True))
         stack.callback(narrowed.restore)
         narrowed.apply(0)
         try:
             actual = _observe(run, readers)
+            # Some code runs in training only. Its values are random, but it must not count hidden units.
+            rehearsed = _tensors(run(training=True))
         except Exception as error:
-            return f"narrowed, it raises {type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            return f"narrowed, it raises {type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"
     for reader in readers:
         if not expected.seen[reader].any():
             return "its reader's output is all zero, where nothing can be seen"
@@ -75,6 +84,8 @@ def _disagreement(
         _close(a, e, _AT_OUTPUT) for a, e in zip(actual.output, expected.output, strict=True)
     ):
         return "narrowed, the model's output changes shape, or depends on the hidden units themselves"
+    if [t.shape for t in rehearsed] != [t.shape for t in usual]:
+        return "narrowed, the model's output in training changes shape"
     return None
 
 
