@@ -141,8 +141,9 @@ class WindowSet:
         one = next((w for w in self._worn if w.param is param), None)
         if one is None:
             return None
-        with torch.no_grad():
-            one.write_back()
+        if not self._lifted:
+            with torch.no_grad():
+                one.write_back()
         return one.master
 
     def full_state(self, param: object) -> dict[str, torch.Tensor]:
@@ -227,11 +228,12 @@ class WindowSet:
     def _take_off(self, one: _Worn, keep_gradients: bool) -> str | None:
         param, grad, refusal = one.param, one.param.grad, None
         state = self._state(param)
-        if one.copied:
+        copied = one.copied and not self._lifted  # lifted, the full tensors are the newer ones
+        if copied:
             one.master[one.index].copy_(one.view)
         for name, (whole, view) in one.state.items():
             if state.get(name) is view:
-                if one.copied:
+                if copied:
                     whole[one.index].copy_(view)
                 state[name] = whole
             else:

@@ -192,3 +192,32 @@ def test_a_step_begun_inside_full_is_a_step_at_the_top():
     assert agent.level == 3
     train(model, optimizer, batches(1))
     assert agent.level == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_whole_step_made_inside_full_in_mid_step_counts(kind):
+    model, optimizer, _ = lowered(kind)
+    backward(model, optimizer)
+    down = model[0].down.weight
+    with greend_agent.full(model):
+        before = down.detach().clone()
+        backward(model, optimizer)
+        optimizer.step()
+
+    assert float((down != before).float().mean()) > 0.95
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saving_and_loading_inside_full_sees_and_keeps_what_was_changed_there(kind):
+    model, optimizer, _ = lowered(kind)
+    backward(model, optimizer)
+    down = model[0].down.weight
+    with greend_agent.full(model):
+        with torch.no_grad():
+            down.fill_(7)
+        assert bool((model.state_dict()["0.down.weight"] == 7).all())
+        model[1].load_state_dict(net(seed=6)[1].state_dict())
+        assert bool((down == 7).all())
+
+    assert down.shape == (WIDTH, HIDDEN)
+    assert bool((down == 7).all())

@@ -147,6 +147,13 @@ def test_one_bad_block_among_good_ones_does_not_spoil_them():
     assert all(exact(model, plan, level) for level in range(len(plan.table)))
 
 
+def test_a_residual_stream_stays_whole_and_what_lies_in_a_block_narrows():
+    plan = plan_of(nn.Sequential(nn.Linear(D, D), FFN(nn.GELU), nn.Linear(D, 3)))
+
+    assert [group.name for group in plan.groups] == ["1.up -> 1.down"]
+    assert "residual stream" in "\n".join(plan.report)
+
+
 def exact(model, plan, level: int = 0) -> bool:
     """Whether the narrowed model is the full one whose readers do not see the units left out."""
     model.eval()
