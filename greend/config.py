@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from greend import wire
-from greend.errors import ConfigError, GreendError, PermissionDenied
+from greend.errors import ConfigError, PermissionDenied, UnitError
 from greend.units import nearest, parse_energy
 
 SYSTEM_CONFIG = Path("/etc/greend/greend.toml")
@@ -121,7 +122,7 @@ def parse(raw: bytes | str, name: str) -> Config:
         raise ConfigError(f"read {name}: not TOML: {error}") from error
     try:
         _check(config)
-    except GreendError as error:
+    except ConfigError as error:
         raise ConfigError(f"read {name}: {error}") from error
     return config
 
@@ -133,9 +134,12 @@ def _check(config: Config) -> None:
         ("governor.lease_ttl_s", config.governor.lease_ttl_s, 0.1),
         ("governor.hold_s", config.governor.hold_s, 0.0),
         ("governor.warmup_s", config.governor.warmup_s, 0.0),
+        ("sources.fake_power_w", config.sources.fake_power_w, 0.0),
+        ("retention.seconds_h", config.retention.seconds_h, 1.0),
+        ("retention.minutes_d", config.retention.minutes_d, 1.0),
     ):
-        if not value >= low:
-            raise ConfigError(f"{where} = {value}: it must be at least {low}")
+        if not (value >= low and math.isfinite(value)):
+            raise ConfigError(f"{where} = {value}: it must be at least {low:g} and finite")
     for where, value in (
         ("governor.finish_share", config.governor.finish_share),
         ("governor.reserve_share", config.governor.reserve_share),
@@ -144,7 +148,10 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{where} = {value}: a share lies between 0 and 1")
     if config.daemon.socket_mode and not re.fullmatch("0?[0-7]{3}", config.daemon.socket_mode):
         raise ConfigError(f"daemon.socket_mode = {config.daemon.socket_mode!r}: write it in octal, as 0600")
-    _ = config.governor.job_budget_j
+    try:
+        _ = config.governor.job_budget_j
+    except UnitError as error:
+        raise ConfigError(f"governor.job_budget: {error}") from error
 
 
 def _explain(problem: str) -> str:

@@ -62,8 +62,9 @@ def significant(value: float, digits: int = 3) -> str:
     """Write a number with so many significant digits and without an exponent: 0.0412, 41.2, 4120."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "?"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(decimals, 9)}f}"
+    # The exponent after rounding, or 9.999 would get a digit too many.
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return f"{value:.{min(max(0, digits - 1 - exponent), 9)}f}"
 
 
 def format_energy(energy_j: float | None, unit: str = "auto") -> str:
@@ -85,6 +86,8 @@ def format_power(power_w: float | None) -> str:
     """Write a power for people: `?` when it is missing."""
     if power_w is None:
         return "?"
+    if 0 < power_w < 1e-3:
+        return "<1 mW"
     if 0 < abs(power_w) < 0.1:
         return f"{significant(power_w * 1e3)} mW"
     if abs(power_w) >= 1e4:

@@ -60,7 +60,35 @@ def test_what_is_written_is_read_back(number, unit):
 
 @given(st.floats(1e-6, 1e12))
 def test_three_digits_are_within_half_a_percent(value):
-    assert float(significant(value)) == pytest.approx(value, rel=5.1e-3)
+    text = significant(value)
+
+    assert float(text) == pytest.approx(value, rel=5.1e-3)
+    assert "e" not in text
+    if value < 999.5:
+        assert len(text.replace(".", "").lstrip("0")) == 3
+    assert significant(-value) == f"-{text}"
+
+
+@given(st.floats(1e-6, 1e12), st.integers(1, 6))
+def test_what_is_rounded_stays_rounded(value, digits):
+    assert significant(float(significant(value, digits)), digits) == significant(value, digits)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(9.999, "10.0"), (0.09999, "0.100"), (99.96, "100"), (999.6, "1000"), (1.0, "1.00")]
+)
+def test_a_number_that_is_rounded_up_gets_no_digit_more(value, text):
+    assert significant(value) == text
+
+
+@given(st.floats(0, 1e12, allow_subnormal=False))
+def test_an_energy_keeps_its_size_in_whatever_unit_it_is_written(energy_j):
+    for unit in ("auto", *ENERGY_J):
+        number, written = format_energy(energy_j, unit).split()
+        assert unit in ("auto", written)
+        assert float(number) * ENERGY_J[written] == pytest.approx(
+            energy_j, rel=5.1e-3, abs=1e-9 * ENERGY_J[written]
+        )
 
 
 @pytest.mark.parametrize(
@@ -96,9 +124,10 @@ def test_a_duration_is_written_short(seconds, text):
 
 
 def test_power_and_error_are_written_short_and_missing_is_a_question_mark():
-    assert [format_power(p) for p in (None, 0, 0.00688, 38.21, 12_500)] == [
-        "?", "0 W", "6.88 mW", "38.2 W", "12.5 kW",
+    assert [format_power(p) for p in (None, 0, 4e-4, 0.00688, 38.21, 12_500)] == [
+        "?", "0 W", "<1 mW", "6.88 mW", "38.2 W", "12.5 kW",
     ]  # fmt: skip
+    assert format_energy(None, "kWh") == "?"
     assert [format_error(None), format_error(0.45), format_error(math.inf)] == ["±?", "±45 %", "±?"]
 
 

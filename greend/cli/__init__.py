@@ -42,6 +42,17 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named first; of an unknown one, say which comes near."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from greend.units import nearest
+
+            hint = nearest(args[0], COMMANDS) or f"; there are {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command is called {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 @click.command(
     cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
@@ -61,15 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     except GreendError as error:
         print(f"greend: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        sys.exit(0)
     except click.ClickException as error:
         print(f"greend: {error.format_message()}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`greend history | head`).
-        sys.stderr.close()
-        sys.exit(141)

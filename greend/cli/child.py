@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -92,7 +93,8 @@ class Child:
             os._exit(126)
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
-        os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(self.pid, number)
 
 
 def _find(word: str) -> str:

@@ -9,9 +9,9 @@ import click
 from rich.text import Text
 
 from greend.cli import options
-from greend.cli.output import console, print_json
+from greend.cli.output import console, hanging, plain, print_json
 from greend.errors import GreendError
-from greend.units import format_duration, format_error
+from greend.units import format_duration, format_error, significant
 
 STYLES = {"ok": "green", "model": "yellow", "none": "dim", "part": "yellow", "fail": "bold red"}
 
@@ -37,9 +37,11 @@ def command(database: Path | None, socket_path: Path | None, as_json: bool) -> i
         print_json({"findings": [asdict(f) for f in findings], "errors": failed, "modelled": modelled})
         return 1 if failed else 0
     out = console()
-    for finding in findings:
-        mark = Text(f" [{finding.state}]".ljust(9), style=STYLES[finding.state])
-        out.print(Text.assemble(mark, (f"{finding.name:<12}", "bold"), finding.text))
+    out.print(
+        hanging(
+            [[Text(f" [{f.state}]", STYLES[f.state]), Text(f.name, "bold"), plain(f.text)] for f in findings]
+        )
+    )
     out.print(Text(f" {modelled} components modelled, {failed} errors", style="dim"))
     return 1 if failed else 0
 
@@ -69,7 +71,7 @@ def _database(database: Path | None, socket_path: Path | None) -> list[Finding]:
         return [Finding("fail", "database", str(error))]
     if faults:
         return [Finding("fail", "database", f"{path}: {fault}") for fault in faults]
-    text = f"{path}, {size_mb:.1f} MB, whole; the parts add up to the machine"
+    text = f"{path}, {significant(size_mb)} MB, whole; the parts add up to the machine"
     return [Finding("ok", "database", text)]
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from greend.cli import options
 from greend.cli.output import QUALITY_STYLES, approx, console, print_json, table
-from greend.cli.when import BY_TIME, edges, label, parse_when
+from greend.cli.when import BY_TIME, edges, label, local_now, parse_when
 from greend.errors import UsageError
 from greend.units import ENERGY_J, format_duration, format_energy, format_error, format_power, significant
 
@@ -29,6 +29,11 @@ SPAN = {
     "month": timedelta(days=365),
 }
 """How far back each resolution looks when nothing is said."""
+
+BAR_LEAST, BAR_MOST = 8, 20
+"""Characters of a bar; where there is room for less, there is none."""
+
+_ORDER = list(QUALITY_STYLES).index
 
 
 @click.command()
@@ -56,10 +61,10 @@ def command(
     as_json: bool,
 ) -> int:
     """Say what was used: over time, by component, by job, or by every consumer (jobs, other, idle)."""
-    now = datetime.now().astimezone()
+    now = local_now()
     end = parse_when(until, now) if until else now
     start = parse_when(since, now) if since else end - SPAN.get(by, timedelta(days=1))
-    if start >= end:
+    if start.timestamp() >= end.timestamp():
         raise UsageError(f"--since {start:%Y-%m-%d %H:%M} does not lie before --until {end:%Y-%m-%d %H:%M}")
     with options.history(database, socket_path) as store:
         if by in BY_TIME:
@@ -80,12 +85,17 @@ Part = tuple[str, "ComponentRow | ConsumerRow"]
 def _by_time(store: Store, start: datetime, end: datetime, by: str) -> list[TimeRow]:
     from greend.store import queries
 
-    bounds = edges(start, end, by)
     with store.read() as connection:
-        found = queries.energy_by_time(connection, bounds[0], bounds[-1], bounds)
         known = queries.span(connection)
-    # Empty rows before the first and after the last sample say nothing; those in between are gaps.
-    return [row for row in found if known is not None and row.end_s > known[0] and row.start_s < known[1]]
+        if known is None:
+            return []
+        # Empty rows before the first and after the last sample say nothing; those in between are gaps.
+        start = max(start, datetime.fromtimestamp(known[0], start.tzinfo), key=datetime.timestamp)
+        end = min(end, datetime.fromtimestamp(known[1], start.tzinfo), key=datetime.timestamp)
+        if start.timestamp() >= end.timestamp():
+            return []
+        bounds = edges(start, end, by)
+        return queries.energy_by_time(connection, bounds[0], bounds[-1], bounds)
 
 
 def _by_component(store: Store, start: datetime, end: datetime) -> list[Part]:
@@ -121,7 +131,8 @@ def _print_time(rows: Sequence[TimeRow], by: str, unit: str, now: datetime) -> N
     total_j = math.fsum(row.energy_j or 0.0 for row in rows)
     largest_j = max((row.energy_j or 0.0 for row in rows), default=0.0)
     scale = unit if unit != "auto" else format_energy(largest_j).split()[1]
-    components = sorted({c for row in rows for c in row.components}, key=lambda c: (c.kind, c.device))
+    # By kind, so that a machine of eight GPUs fits too; `--by component` has each device.
+    kinds = sorted({c.kind for row in rows for c in row.components})
 
     # As many decimals in every cell as give the largest one three digits.
     decimals = len(significant(largest_j / ENERGY_J[scale]).partition(".")[2])
@@ -129,28 +140,42 @@ def _print_time(rows: Sequence[TimeRow], by: str, unit: str, now: datetime) -> N
     def figure(energy_j: float | None) -> str:
         return "?" if energy_j is None else f"{energy_j / ENERGY_J[scale]:.{decimals}f}"
 
+    def of_kind(row: TimeRow, kind: str) -> float | None:
+        found = [energy_j for c, energy_j in row.components.items() if c.kind == kind]
+        return math.fsum(found) if found else None
+
     lines: list[list[str | Text]] = []
     for row in rows:
         power_w = row.energy_j / row.seconds_covered if row.energy_j and row.seconds_covered else None
         lines.append(
             [
                 label(row.start_s, by, now.tzinfo),
-                *[figure(row.components.get(c)) for c in components],
-                Text(figure(row.energy_j), style="bold"),
-                format_power(power_w),
-                _bar(row.energy_j or 0.0, largest_j),
+                *[figure(of_kind(row, kind)) for kind in kinds],
+                Text(approx(figure(row.energy_j), row.quality.value), style="bold"),
+                approx(format_power(power_w), row.quality.value),
             ]
         )
-    sums = [math.fsum(row.components.get(c, 0.0) for row in rows) for c in components]
-    footer = ["sum", *map(figure, sums), figure(total_j), "", ""]
-    columns = [by, *map(str, components), f"total {scale}", "average", ""]
-    out.print(table(columns, lines, footer, left=(0, len(columns) - 1)))
+    worst = max(
+        (row.quality.value for row in rows if row.energy_j is not None), key=_ORDER, default="missing"
+    )
+    sums = [math.fsum(of_kind(row, kind) or 0.0 for row in rows) for kind in kinds]
+    footer = ["sum", *map(figure, sums), approx(figure(total_j), worst), ""]
+    columns = [by, *kinds, f"total {scale}", "average"]
+    room = out.width - out.measure(table(columns, lines, footer)).maximum - 2
+    if room >= BAR_LEAST:
+        columns, footer = [*columns, ""], [*footer, ""]
+        width = min(room, BAR_MOST)
+        lines = [
+            [*line, _bar(row.energy_j or 0.0, largest_j, width)]
+            for line, row in zip(lines, rows, strict=True)
+        ]
+    left = (0, len(columns) - 1) if room >= BAR_LEAST else (0,)
+    out.print(table(columns, lines, footer, left=left))
     covered_s = math.fsum(min(row.seconds_covered, row.end_s - row.start_s) for row in rows)
-    worst = max((row.quality.value for row in rows), key=list(QUALITY_STYLES).index)
-    out.print(Text(f" {format_duration(covered_s)} recorded; figures are {worst}", style="dim"))
+    out.print(Text(f" {format_duration(covered_s)} recorded; at worst {worst}", style="dim"))
 
 
-def _bar(energy_j: float, largest_j: float, width: int = 20) -> Text:
+def _bar(energy_j: float, largest_j: float, width: int) -> Text:
     eighths = round(width * 8 * energy_j / largest_j) if largest_j > 0 else 0
     whole, rest = divmod(eighths, 8)
     return Text("█" * whole + (" ▏▎▍▌▋▊▉"[rest] if rest else ""), style="cyan")
@@ -173,8 +198,10 @@ def _print_parts(parts: Sequence[Part], unit: str) -> None:
         ]
         for name, row in parts
     ]
-    footer = ["sum", format_energy(total_j, unit), "", "", "", ""]
-    out.print(table(["", "energy", "share", "quality", "95 %", "source"], lines, footer, left=(0, 3, 5)))
+    worst = max((row.quality.value for _, row in parts), key=_ORDER)
+    footer = ["sum", approx(format_energy(total_j, unit), worst), "", "", "", ""]
+    columns = ["", "energy", "share", "quality", "95 %", "source"]
+    out.print(table(columns, lines, footer, left=(0, 3, 5), wrap=(0, 5)))
 
 
 def _time_json(rows: Sequence[TimeRow], by: str) -> dict[str, Any]:
@@ -200,7 +227,7 @@ def _part_json(parts: Sequence[Part], by: str) -> dict[str, Any]:
         "by": by,
         "rows": [
             {
-                by: name,
+                **_named(by, name, row),
                 "energy_j": row.energy_j,
                 "relative_error": row.error,
                 "quality": row.quality.value,
@@ -209,6 +236,14 @@ def _part_json(parts: Sequence[Part], by: str) -> dict[str, Any]:
             for name, row in parts
         ],
     }
+
+
+def _named(by: str, name: str, row: ComponentRow | ConsumerRow) -> dict[str, str]:
+    """Name a part: of a job, its id and apart from it the name that people gave it."""
+    consumer = getattr(row, "consumer", None)
+    if consumer is None or not consumer.name:
+        return {by: name}
+    return {by: consumer.name, "name": name.removeprefix(consumer.name).strip()}
 
 
 def _utc(seconds: int) -> str:

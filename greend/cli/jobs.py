@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from greend.cli import options
-from greend.cli.output import approx, console, print_json, table
+from greend.cli.output import approx, console, hanging, plain, print_json, table
 from greend.cli.summary import print_summary
 from greend.units import format_duration, format_energy
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from greend.store.jobs import JobSummary
     from greend.types import Decision
+
+NARROW = 100
+"""On a terminal of fewer columns the list leaves out when a job started; `greend jobs JOB` has it."""
 
 
 @click.command()
@@ -96,7 +99,10 @@ def _print(found: Sequence[JobSummary]) -> None:
             ]
         )
     columns = ["job", "name", "started", "took", "energy", "budget", "used", "steps", "exit"]
-    out.print(table(columns, rows, left=(0, 1)))
+    if out.width < NARROW:
+        columns.remove("started")
+        rows = [row[:2] + row[3:] for row in rows]
+    out.print(table(columns, rows, left=(0, 1), wrap=(1,)))
 
 
 def _exit(ended: int | None, code: int | None) -> Text:
@@ -110,8 +116,7 @@ def _print_one(found: JobSummary, decisions: Sequence[Decision]) -> None:
     print_summary(out, found, decisions)
     if found.job.report:
         out.print(Text(" the model, as the agent found it", style="dim"))
-        for line in found.job.report:
-            out.print(Text(f"   {line}", style="dim"))
+        out.print(hanging([[Text(" "), plain(line, style="dim")] for line in found.job.report]))
 
 
 def _utc(wall_ns: int | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,18 +24,27 @@ QUALITY_STYLES = {"measured": "green", "modelled": "yellow", "assumed": "yellow"
 def console(stderr: bool = False) -> Console:
     """Return a console; where nobody looks (a pipe, a file) no line is wrapped or cut."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 1000
+    width = None if stream.isatty() else 100_000
     return Console(file=stream, highlight=False, width=width, soft_wrap=False)
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """Print one JSON object with the schema's version first."""
-    print(json.dumps({"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=False))
+    """Print one JSON object with the schema's version first; a number that is none is null."""
+    print(json.dumps(_finite({"schema_version": SCHEMA_VERSION, **data}), ensure_ascii=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def approx(text: str, quality: str | None) -> str:
     """Mark a figure that no meter has seen."""
-    return f"~{text}" if quality in ("modelled", "assumed") and text != "?" else text
+    sure = text == "?" or text.startswith(("0 ", "<"))
+    return f"~{text}" if quality in ("modelled", "assumed") and not sure else text
 
 
 def level_style(level: int, top: int) -> str:
@@ -49,22 +59,44 @@ def table(
     rows: Sequence[Sequence[str | Text]],
     footer: Sequence[str] | None = None,
     left: Sequence[int] = (0,),
+    wrap: Sequence[int] = (),
 ) -> Table:
-    """Return a table whose figures align on the right; `left` names the columns of words."""
+    """Return a table whose figures align on the right; `left` names the columns of words.
+
+    Where the terminal is narrow, the columns in `wrap` give way; a figure is never cut.
+    """
     grid = Table(
         box=box.SIMPLE,
         header_style="bold",
         footer_style="bold",
         show_footer=footer is not None,
         pad_edge=False,
+        collapse_padding=True,
     )
     for index, name in enumerate(columns):
         grid.add_column(
             name,
             justify="left" if index in left else "right",
-            no_wrap=True,
+            no_wrap=index not in wrap,
+            overflow="fold",
             footer=footer[index] if footer is not None else "",
         )
+    for row in rows:
+        grid.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
+    return grid
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Return a text as it is: no markup, and nothing in it that a terminal would obey."""
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text), style=style)
+
+
+def hanging(rows: Sequence[Sequence[Text]], figures: Sequence[int] = ()) -> Table:
+    """Return lines of short columns and a long text, which wraps under itself on a narrow terminal."""
+    grid = Table.grid(padding=(0, 2))
+    for index in range(len(rows[0]) - 1 if rows else 0):
+        grid.add_column(justify="right" if index in figures else "left", no_wrap=True)
+    grid.add_column(overflow="fold")
     for row in rows:
         grid.add_row(*row)
     return grid

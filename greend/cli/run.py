@@ -20,7 +20,7 @@ FAILED = 125
 """greend itself failed, as distinct from anything that the command may end with."""
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--budget", metavar="ENERGY", help="What the job may use, e.g. 30kJ or 0.5kWh.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps that the job will make.")
 @click.option("--levels", type=click.IntRange(1, 8), default=4, show_default=True, help="Resource levels.")

@@ -11,9 +11,10 @@ import click
 from rich.text import Text
 
 from greend.cli import options
-from greend.cli.output import QUALITY_STYLES, approx, console, print_json, table
+from greend.cli.output import QUALITY_STYLES, approx, console, hanging, plain, print_json, table
 from greend.cli.summary import level_text
-from greend.errors import DaemonNotRunning, StoreError
+from greend.cli.when import local_now
+from greend.errors import DaemonNotRunning, PermissionDenied, StoreError
 from greend.units import format_duration, format_energy, format_error, format_power
 
 if TYPE_CHECKING:
@@ -30,17 +31,19 @@ if TYPE_CHECKING:
 def command(database: Path | None, socket_path: Path | None, as_json: bool) -> int:
     """Say how much now, today and this month, from which source, and how well it is known."""
     status = options.ask_status(socket_path) if database is None else None
-    now = datetime.now().astimezone()
+    now = local_now()
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     day: Energy | None = None
     month: Energy | None = None
     components: list[ComponentRow] = []
     try:
         day, month, components = _sums(database, socket_path, today, now)
-    except StoreError:
+    except (StoreError, PermissionDenied) as error:
         # With a daemon, the figures of now are an answer too.
         if status is None:
-            raise
+            if database is not None or type(error) is not StoreError:
+                raise
+            raise DaemonNotRunning(f"the daemon is not running, and {error}") from error
     if as_json:
         print_json(_as_json(status, day, month, components))
     else:
@@ -80,8 +83,10 @@ def _print(
     out.print(_components(status, today))
     if status is not None:
         _print_jobs(out, status)
-        for name, problem in status.problems.items():
-            out.print(Text(f"  {name}: {problem}", style="yellow"))
+        if status.problems:
+            out.print(
+                hanging([[Text(f"  {n}:", "yellow"), plain(p, "yellow")] for n, p in status.problems.items()])
+            )
 
 
 def _print_header(out: Console, status: Status) -> None:
@@ -118,7 +123,7 @@ def _components(status: Status | None, today: list[ComponentRow]) -> Any:
                 format_error(error),
             ]
         )
-    return table(["component", "now", "today", "source", "quality", "95 %"], rows, left=(0, 3, 4))
+    return table(["component", "now", "today", "source", "quality", "95 %"], rows, left=(0, 3, 4), wrap=(3,))
 
 
 def _print_jobs(out: Console, status: Status) -> None:
@@ -136,7 +141,7 @@ def _print_jobs(out: Console, status: Status) -> None:
         ]
         for job in status.jobs
     ]
-    out.print(table(["job", "name", "used", "budget", "steps", "level"], rows, left=(0, 1)))
+    out.print(table(["job", "name", "used", "budget", "steps", "level"], rows, left=(0, 1), wrap=(1,)))
 
 
 def _as_json(

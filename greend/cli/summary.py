@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from greend.cli.output import approx, level_style, rule
+from greend.cli.output import approx, level_style, plain, rule
 from greend.cli.plot import level_chart
 from greend.types import Decision
 from greend.units import format_duration, format_energy, format_error
@@ -26,7 +26,7 @@ def print_summary(out: Console, found: JobSummary, decisions: Sequence[Decision]
         "running" if job.ended_wall_ns is None else f"exit {'?' if job.exit_code is None else job.exit_code}"
     )
     took = f"   {format_duration(seconds)}" if seconds is not None else ""
-    out.print(Text.assemble((f" {job.name}", "bold"), f"   {state}{took}"))
+    out.print(Text.assemble(plain(f" {job.name}", "bold"), f"   {state}{took}"))
     energy = approx(format_energy(found.energy_j), found.quality.value)
     _line(out, "energy", f"{energy} {format_error(found.error)}   {found.quality.value}")
     if job.budget_j is not None:
@@ -38,7 +38,7 @@ def print_summary(out: Console, found: JobSummary, decisions: Sequence[Decision]
     top = len(job.costs) - 1
     if top > 0 and decisions:
         changes = sum(1 for d in decisions if d.previous is not None and d.previous != d.level)
-        _line(out, "levels", f"{changes} changes among {top + 1}")
+        _line(out, "levels", f"{changes} {'change' if changes == 1 else 'changes'} among {top + 1}")
         points = [(float(d.at_step), d.level) for d in decisions]
         out.print(level_chart(points, float(max(job.steps_done, 1)), top, width=min(out.width - 12, 64)))
     _line(out, "next", f"greend why {job.id}   greend history --by job")

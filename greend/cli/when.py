@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from greend.errors import UsageError
 from greend.units import TIME_S
@@ -11,11 +14,35 @@ from greend.units import TIME_S
 BY_TIME = ("minute", "hour", "day", "month")
 
 
+def local_now() -> datetime:
+    """Return this moment in the user's time zone, with its rules for summer time."""
+    named = os.environ.get("TZ", "/etc/localtime").lstrip(":")
+    zone: tzinfo | None = None  # the offset of today, where nothing better is known
+    try:
+        if named.startswith("/"):
+            with Path(named).open("rb") as file:
+                zone = ZoneInfo.from_file(file)
+        else:
+            zone = ZoneInfo(named) if named else UTC
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        pass
+    return datetime.now(UTC).astimezone(zone)
+
+
 def parse_when(text: str, now: datetime) -> datetime:
     """Return the instant that a text names: ISO, `today`, `yesterday`, `-2h`, `7d`, `@epoch`.
 
     `now` carries the user's time zone. Raises UsageError.
     """
+    try:
+        return _parse(text, now)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"read {text!r} as a time: write 2026-11-02 14:00, today, yesterday, -2h, 7d or @1790000000"
+        ) from None
+
+
+def _parse(text: str, now: datetime) -> datetime:
     word = text.strip().lower()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if word == "now":
@@ -29,13 +56,9 @@ def parse_when(text: str, now: datetime) -> datetime:
     if match := re.fullmatch(r"-?(\d+(?:\.\d+)?)\s*([a-z]+)", word):
         factor = TIME_S.get(match[2])
         if factor is not None:
-            return now - timedelta(seconds=float(match[1]) * factor)
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise UsageError(
-            f"read {text!r} as a time: write 2026-11-02 14:00, today, yesterday, -2h, 7d or @1790000000"
-        ) from None
+            # Hours that passed, not hours of the clock on the wall.
+            return datetime.fromtimestamp(now.timestamp() - float(match[1]) * factor, now.tzinfo)
+    found = datetime.fromisoformat(text.strip())
     return found if found.tzinfo is not None else found.replace(tzinfo=now.tzinfo)
 
 
@@ -48,7 +71,7 @@ def edges(since: datetime, until: datetime, by: str) -> list[int]:
     """Return the boundaries, as seconds since 1970, of all minutes, hours, days or months that touch it."""
     edge = _floor(since, by)
     found = [edge]
-    while edge < until:
+    while edge.timestamp() < until.timestamp():  # an hour that comes twice is in order only so
         edge = _next(edge, by)
         found.append(edge)
     return [round(e.timestamp()) for e in found]

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from greend.cli import options
 from greend.cli.jobs import job_json
-from greend.cli.output import console, level_style, print_json
+from greend.cli.output import console, hanging, level_style, plain, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from greend.types import Decision, Job
 
 
@@ -39,27 +36,21 @@ def command(job: str, database: Path | None, socket_path: Path | None, as_json: 
     if not decisions:
         out.print(Text(_nothing(found.job), style="dim"))
     else:
-        out.print(_table(decisions, max(len(found.job.costs) - 1, 0)))
+        top = max(len(found.job.costs) - 1, 0)
+        out.print(hanging([_row(decision, top) for decision in decisions], figures=(1, 2)))
     return 0
 
 
-def _table(decisions: Sequence[Decision], top: int) -> Table:
-    """Return one row per decision; a reason too long for the terminal wraps under itself."""
-    grid = Table.grid(padding=(0, 2), pad_edge=True)
-    for justify in ("left", "right", "right"):
-        grid.add_column(justify=justify, no_wrap=True)
-    grid.add_column(overflow="fold")
-    for decision in decisions:
-        at = datetime.fromtimestamp(decision.at_wall_ns / 1e9).astimezone().strftime("%H:%M:%S")
-        changed = decision.previous is not None and decision.previous != decision.level
-        level = f"{decision.previous} → {decision.level}" if changed else f"{decision.level}"
-        grid.add_row(
-            Text(at, style="dim"),
-            Text(f"step {decision.at_step}", style="dim"),
-            Text(f"level {level}", style=level_style(decision.level, top)),
-            Text(decision.reason, style="" if decision.feasible else "bold red"),
-        )
-    return grid
+def _row(decision: Decision, top: int) -> list[Text]:
+    at = datetime.fromtimestamp(decision.at_wall_ns / 1e9).astimezone().strftime("%H:%M:%S")
+    changed = decision.previous is not None and decision.previous != decision.level
+    level = f"{decision.previous} → {decision.level}" if changed else f"{decision.level}"
+    return [
+        Text(at, style="dim"),
+        Text(f"step {decision.at_step}", style="dim"),
+        Text(f"level {level}", style=level_style(decision.level, top)),
+        plain(decision.reason, style="" if decision.feasible else "bold red"),
+    ]
 
 
 def _nothing(job: Job) -> str:

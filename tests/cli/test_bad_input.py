@@ -32,6 +32,8 @@ def one_line(text: str) -> str:
         ("period_s == 2", "not TOML"),
         ("[sources]\nenabled = ['rappl']", "no source is called 'rappl' (did you mean 'rapl'?)"),
         ("[energy]\ntable = '/nowhere.toml'", "read /nowhere.toml"),
+        ("[daemon]\nperiod_s = inf", "daemon.period_s = inf"),
+        ("[retention]\nseconds_h = -1", "retention.seconds_h = -1.0"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_named(greend, home, settings, words):
@@ -122,7 +124,16 @@ def test_a_required_daemon_that_is_not_there_starts_nothing(greend, home, monkey
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["histroy"], "No such command"),
+        (["histroy"], "no command is called 'histroy' (did you mean 'history'?)"),
+        (["xyz"], "no command is called 'xyz'; there are status, history,"),
+        (["--colour"], "No such option"),
+        (["run", "--bugdet", "3J", "--", "true"], "No such option '--bugdet'"),
+        (["run", "--steps", "0", "--", "true"], "0 is not in the range"),
+        (["run", "--levels", "9", "--", "true"], "9 is not in the range"),
+        (["jobs", "-n", "0"], "0 is not in the range"),
+        (["history", "--since", "99999999999d"], "read '99999999999d' as a time"),
+        (["history", "--unit", "kw"], "'kw' is not one of"),
+        (["why"], "Missing argument"),
         (["history", "--by", "fortnight"], "'fortnight' is not one of"),
         (["history", "--since", "soon"], "read 'soon' as a time"),
         (["history", "--since", "today", "--until", "yesterday"], "does not lie before"),
