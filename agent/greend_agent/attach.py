@@ -34,6 +34,9 @@ def attach(
     top level, and without a daemon, training is bit for bit what it would be. `steps` is how many optimizer
     steps the job will make, where you know; `already` how many it has made before this call.
 
+    At a lower level the gradients of narrowed parameters are gone (None) after the optimizer's step: read
+    them before it.
+
     Raises GreendError only with GREEND_REQUIRED=1 in the environment, when the daemon cannot be reached.
     """
     living = agent_of(model)
