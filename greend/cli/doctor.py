@@ -10,7 +10,7 @@ from rich.text import Text
 
 from greend.cli import options
 from greend.cli.output import console, hanging, plain, print_json
-from greend.errors import GreendError
+from greend.errors import GreendError, NotSupported
 from greend.units import format_duration, format_error, significant
 
 STYLES = {"ok": "green", "model": "yellow", "none": "dim", "part": "yellow", "fail": "bold red"}
@@ -81,7 +81,10 @@ def _sources() -> list[Finding]:
     from greend.config import Sources
     from greend.daemon.sources import SourceSet
 
-    sources = SourceSet.of(Sources(), SystemClock())
+    try:
+        sources = SourceSet.of(Sources(), SystemClock())
+    except GreendError as error:
+        return [Finding("fail", "sources", str(error))]
     sources.close()
     return [Finding("none" if why else "ok", name, why or "works") for name, why in sources.states.items()]
 
@@ -91,7 +94,11 @@ def _model() -> list[Finding]:
     from greend.daemon.preview import preview
 
     found = []
-    for energy in preview():
+    try:
+        energies = preview()
+    except NotSupported:  # said with the sources
+        return []
+    for energy in energies:
         meter = energy.meter
         state = "ok" if meter.quality.value == "measured" else "model"
         text = f"{meter.source}, {format_error(meter.error)}, {meter.quality.value} ({meter.table})"

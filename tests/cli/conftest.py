@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -36,13 +35,19 @@ class Result:
 Greend = Callable[..., Result]
 
 
+FOLDERS = {"XDG_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "XDG_CONFIG_HOME": "config"}
+
+
+def live_in(house: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make the folders of a user those below `house`."""
+    for variable, folder in FOLDERS.items():
+        patch.setenv(variable, str(house / folder))
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folders of a user of whom nothing is known yet."""
-    for variable, folder in (
-        ("XDG_RUNTIME_DIR", "run"), ("XDG_STATE_HOME", "state"), ("XDG_CONFIG_HOME", "config"),
-    ):  # fmt: skip
-        monkeypatch.setenv(variable, str(tmp_path / folder))
+    live_in(tmp_path, monkeypatch)
     for variable in ("GREEND_SOCKET", "GREEND_DB", "GREEND_REQUIRED", "PYTHONPATH"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
@@ -68,25 +73,47 @@ def greend(home: Path, capfd: pytest.CaptureFixture[str]) -> Greend:
 
 @pytest.fixture
 def daemon(home: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon of this user, with the simulated counter, that has priced its first interval."""
-    folder = home / "config" / "greend"
+    """A daemon of this test's own, that has priced its first interval."""
+    process = start(home)
+    yield process
+    if process.poll() is None:
+        stop(process)
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folders of a user whose daemon runs as long as the tests do."""
+    folder = tmp_path_factory.mktemp("house")
+    process = start(folder)
+    yield folder
+    stop(process)
+
+
+@pytest.fixture
+def shared(home: Path, house: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The daemon that tests share which do not stop it and do not count what it recorded."""
+    live_in(house, monkeypatch)
+    return house
+
+
+def start(house: Path) -> subprocess.Popen[bytes]:
+    """Start a daemon with the simulated counter and wait for its first figure."""
+    folder = house / "config" / "greend"
     folder.mkdir(parents=True)
     (folder / "greend.toml").write_text(SETTINGS)
-    process = subprocess.Popen([sys.executable, "-m", "greend", "daemon"], stderr=subprocess.DEVNULL)
-    client = Client(home / "run" / "greend" / "greend.sock")
+    environment = os.environ | {variable: str(house / name) for variable, name in FOLDERS.items()}
+    words = [sys.executable, "-m", "greend", "daemon"]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment)
+    client = Client(house / "run" / "greend" / "greend.sock")
     deadline = time.monotonic() + 20
     while True:
         try:
             if client.get("/status")["power_w"] is not None:
-                break
+                return process
         except GreendError:
             assert process.poll() is None
-            assert time.monotonic() < deadline
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    yield process
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(timeout=20)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

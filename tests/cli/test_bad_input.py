@@ -208,7 +208,7 @@ def test_a_file_in_the_place_of_the_socket_is_not_touched(greend, home):
     assert path.read_text() == "mine"
 
 
-def test_an_unknown_job_is_named_with_those_that_come_near(greend, daemon):
+def test_an_unknown_job_is_named_with_those_that_come_near(greend, shared):
     greend("run", "--name", "resnet", "--", "true")
 
     result = greend("why", "resnat")

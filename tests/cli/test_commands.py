@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -12,7 +13,9 @@ import time
 
 import pytest
 
-from .conftest import stop
+from greend.cli.daemon import _Journal
+
+from .conftest import Result, stop
 
 BUSY = (
     "import sys, time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nprint('done')"
@@ -41,7 +44,7 @@ def test_a_job_is_run_measured_and_summed_up(greend, daemon):
     assert job["ended"].endswith("Z")
 
 
-def test_the_last_line_of_run_is_the_job_when_it_is_asked_for(greend, daemon):
+def test_the_last_line_of_run_is_the_job_when_it_is_asked_for(greend, shared):
     result = run_job(greend, "burn", "--json")
 
     first, last = result.out.splitlines()
@@ -58,11 +61,11 @@ def test_the_last_line_of_run_is_the_job_when_it_is_asked_for(greend, daemon):
         ("pass", 0),
     ],
 )
-def test_the_exit_code_is_the_commands_own(greend, daemon, code, exit_code):
+def test_the_exit_code_is_the_commands_own(greend, shared, code, exit_code):
     assert greend("run", "--", sys.executable, "-c", code).code == exit_code
 
 
-def test_a_signal_to_run_reaches_the_command(daemon):
+def test_a_signal_to_run_reaches_the_command(shared):
     code = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(42))
@@ -81,7 +84,7 @@ SHOW = (
 )
 
 
-def test_the_agents_shim_comes_first_on_the_commands_path(greend, daemon, monkeypatch):
+def test_the_agents_shim_comes_first_on_the_commands_path(greend, shared, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/mine")
     path, job, levels = greend("run", "--levels", "3", "--", sys.executable, "-c", SHOW).out.split()
 
@@ -90,11 +93,11 @@ def test_the_agents_shim_comes_first_on_the_commands_path(greend, daemon, monkey
     assert levels == "3"
 
 
-def test_without_an_agent_the_path_is_left_alone(greend, daemon):
+def test_without_an_agent_the_path_is_left_alone(greend, shared):
     assert greend("run", "--no-agent", "--", sys.executable, "-c", SHOW).out.startswith("None j-")
 
 
-def test_status_says_now_today_and_how_each_figure_is_known(greend, daemon):
+def test_status_says_now_today_and_how_each_figure_is_known(greend, shared):
     result = greend("status")
 
     assert result.code == 0
@@ -103,7 +106,7 @@ def test_status_says_now_today_and_how_each_figure_is_known(greend, daemon):
     assert greend().out.split()[0] == "greend"
 
 
-def test_status_as_json_is_in_si_units(greend, daemon):
+def test_status_as_json_is_in_si_units(greend, shared):
     data = as_json(greend("status", "--json"))
 
     assert data["running"] is True
@@ -122,19 +125,22 @@ def test_status_without_a_daemon_is_what_the_history_says(greend, daemon):
     assert "the daemon is not running" in result.err
 
 
-@pytest.mark.parametrize("by", ["minute", "hour", "day", "month", "component", "job", "consumer"])
-def test_history_answers_by_everything_with_and_without_a_daemon(greend, daemon, by):
-    run_job(greend)
-    with_daemon = as_json(greend("history", "--by", by, "--json"))
-    stop(daemon)
-    without = as_json(greend("history", "--by", by, "--json"))
+BY = ("minute", "hour", "day", "month", "component", "job", "consumer")
 
-    assert with_daemon["by"] == without["by"] == by
-    total_j = sum(row["energy_j"] or 0 for row in without["rows"])
-    assert total_j >= sum(row["energy_j"] or 0 for row in with_daemon["rows"]) > 1.0
-    people = greend("history", "--by", by)
-    assert people.code == 0
-    assert "sum" in people.out
+
+def test_history_answers_by_everything_with_and_without_a_daemon(greend, daemon):
+    run_job(greend)
+    live = {by: as_json(greend("history", "--by", by, "--json")) for by in BY}
+    stop(daemon)
+    left = {by: as_json(greend("history", "--by", by, "--json")) for by in BY}
+
+    for by in BY:
+        assert live[by]["by"] == left[by]["by"] == by
+        total_j = sum(row["energy_j"] or 0 for row in left[by]["rows"])
+        assert total_j >= sum(row["energy_j"] or 0 for row in live[by]["rows"]) > 1.0
+        people = greend("history", "--by", by)
+        assert people.code == 0
+        assert "sum" in people.out
 
 
 def test_history_of_a_copied_file_needs_no_daemon(greend, daemon, home):
@@ -149,7 +155,7 @@ def test_history_of_a_copied_file_needs_no_daemon(greend, daemon, home):
     assert rows[0]["job"].startswith("j-")
 
 
-def test_history_in_a_unit_of_ones_own(greend, daemon):
+def test_history_in_a_unit_of_ones_own(greend, shared):
     assert "mWh" in greend("history", "--by", "hour", "--unit", "mWh").out
 
 
@@ -178,7 +184,7 @@ def test_why_says_when_there_was_nothing_to_turn(greend, daemon):
     assert as_json(greend("why", "burn", "--json"))["decisions"] == []
 
 
-def test_doctor_says_what_is_measured_and_what_is_not_and_the_fix(greend, daemon):
+def test_doctor_says_what_is_measured_and_what_is_not_and_the_fix(greend, shared):
     result = greend("doctor")
 
     assert result.code == 0, result.out
@@ -217,3 +223,54 @@ def test_a_daemon_that_is_asked_to_stores_what_it_has(greend, daemon, home):
         assert time.monotonic() < deadline
 
     assert daemon.poll() is None
+
+
+def test_with_a_daemon_whose_history_is_gone_status_says_now_and_does_not_make_up_the_rest(
+    greend, daemon, home
+):
+    (home / "state" / "greend" / "greend.db").unlink()
+
+    data = as_json(greend("status", "--json"))
+
+    assert data["daemon"]["power_w"] > 10
+    assert data["today"] == data["month"] == {"energy_j": None, "relative_error": None, "quality": "missing"}
+    assert "?" in greend("status").out
+
+
+def test_the_environment_names_history_and_socket(greend, shared, monkeypatch):
+    path = shared / "state" / "greend" / "greend.db"
+    socket_path = shared / "run" / "greend" / "greend.sock"
+    for variable in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, "/nowhere")
+    assert greend("history").code == 1
+
+    monkeypatch.setenv("GREEND_SOCKET", str(socket_path))
+    assert greend("status").code == 0
+    monkeypatch.delenv("GREEND_SOCKET")
+    monkeypatch.setenv("GREEND_DB", str(path))
+    assert greend("history", "--by", "component").code == 0
+
+
+def test_doctor_on_a_machine_that_can_read_nothing_says_so_and_goes_on(greend, shared, monkeypatch):
+    from greend.daemon.sources import HostSource
+
+    monkeypatch.setattr(HostSource, "probe", lambda self: "no /proc")
+    result = greend("doctor")
+
+    assert result.code == 1
+    assert "no enabled source works on this machine: host: no /proc" in result.out
+
+
+def test_ctrl_c_while_a_command_works_ends_it_without_a_traceback(greend, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("greend.cli.root.main", interrupted)
+
+    assert greend("status") == Result(130, "", "")
+
+
+def test_the_journal_gets_a_level_with_each_line():
+    record = logging.LogRecord("greend", logging.WARNING, "", 0, "one\ntwo %s", ("three",), None)
+
+    assert _Journal("%(message)s").format(record) == "<4>one\n<4>two three"

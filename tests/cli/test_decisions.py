@@ -79,3 +79,58 @@ def test_the_list_of_jobs_has_a_line_each(greend, history):
         "held",
     ]
     assert "150 %" in out
+
+
+def test_a_gap_in_the_record_is_null_and_a_question_mark_and_never_0(greend, home):
+    share = Share(Component("cpu", "cpu"), Consumer("other"), 5.0, METER)
+    later = START + 300 * NS
+    path = home / "gap.db"
+    with Store.open(path) as store, store.write() as connection:
+        write(connection, Batch(shares=[(at, at + NS, share) for at in (START, later)]))
+    since = (
+        "--db",
+        str(path),
+        "--by",
+        "minute",
+        "--since",
+        f"@{START // NS}",
+        "--until",
+        f"@{later // NS + 1}",
+    )
+
+    data = json.loads(greend("history", *since, "--json").out)
+
+    assert [row["energy_j"] for row in data["rows"]] == [5.0, None, None, None, None, 5.0]
+    gap = data["rows"][1]
+    assert (gap["quality"], gap["relative_error"], gap["coverage"]) == ("missing", None, 0.0)
+    assert gap["components"] == {}
+    rows = [line.split() for line in greend("history", *since).out.splitlines() if " ? " in line]
+    assert [row[2:5] for row in rows] == [["?", "?", "?"]] * 4
+
+
+def test_a_job_without_a_budget_an_end_or_a_figure_has_null_for_each(greend, home):
+    job = Job("j-cccccc", "new", ("true",), "s", 0, 1, START)
+    path = home / "new.db"
+    with Store.open(path) as store, store.write() as connection:
+        write(connection, Batch(jobs={job.id: job}))
+
+    found = json.loads(greend("jobs", "new", "--db", str(path), "--json").out)["job"]
+
+    for key in ("ended", "exit_code", "energy_j", "relative_error", "budget_j", "steps_total", "tail_j"):
+        assert found[key] is None
+    out = greend("jobs", "new", "--db", str(path)).out
+    assert "running" in out
+    assert "energy   ?" in out
+    assert "~?" not in out
+
+
+@pytest.mark.parametrize("since", ["1970-01-01", "0001-01-01"])
+def test_a_very_long_time_is_asked_for_only_where_something_was_recorded(greend, history, since):
+    rows = json.loads(
+        greend(
+            "history", "--by", "minute", "--since", since, "--until", "9998-12-31", "--db", history, "--json"
+        ).out
+    )["rows"]
+
+    assert len(rows) == 1
+    assert rows[0]["start"].endswith("Z")
