@@ -60,6 +60,7 @@ class LiveJob:
     profile: LevelProfile | None = None
     state: State = field(default_factory=State)
     steps_known_by: str = ""
+    """Who said how many steps there are: `--steps`, the script, the last run; empty: nobody."""
     tail_prior_j: float = 0.0
     cpu_s: float = 0.0
     """CPU seconds of the tree that were somebody's already at the last tick, or before it was a job."""
@@ -116,7 +117,7 @@ class JobBook:
                     return live.job
             signature = signature_of(request.command, uid)
             last = self._last_run(signature)
-            steps_total, known_by = request.steps, "--steps"
+            steps_total, known_by = request.steps, "--steps" if request.steps is not None else ""
             if steps_total is None and last is not None:
                 steps_total, known_by = last.steps_done, f"run {last.id} of the same command"
             job = Job(
@@ -148,7 +149,7 @@ class JobBook:
     def attach(self, job_id: str, request: wire.AttachRequest, uid: int, now: Instant) -> None:
         """Note what the job's model can do. An agent that comes again keeps what was learned."""
         with self.lock:
-            live = self._own(job_id, uid)
+            live = self.own(job_id, uid)
             costs = tuple(request.costs)
             if live.profile is None or live.profile.costs != costs:
                 live.profile = LevelProfile.prior(costs) if costs else None
@@ -162,12 +163,12 @@ class JobBook:
     def progress(self, job_id: str, progress: wire.Progress, uid: int) -> None:
         """Take in where the training loop is."""
         with self.lock:
-            self._own(job_id, uid).steps.report(progress)
+            self.own(job_id, uid).steps.report(progress)
 
     def end(self, job_id: str, request: wire.EndRequest, uid: int) -> threading.Event:
         """Note that the process has ended; the event is set when its last joules are stored."""
         with self.lock:
-            live = self._own(job_id, uid)
+            live = self.own(job_id, uid)
             live.ending = request
         self._wake()
         return live.ended
@@ -180,6 +181,13 @@ class JobBook:
                 raise NotFound(f"job {job_id!r} is not running here")
             return live
 
+    def own(self, job_id: str, uid: int) -> LiveJob:
+        """Return a live job to its owner or root; raises NotFound, PermissionDenied."""
+        live = self.get(job_id)
+        if uid not in (0, live.job.uid):
+            raise PermissionDenied(f"job {job_id} belongs to user {live.job.uid}, not to {uid}")
+        return live
+
     def live(self) -> list[LiveJob]:
         """Return all live jobs."""
         with self.lock:
@@ -191,12 +199,6 @@ class JobBook:
             for live in jobs:
                 self._live.pop(live.job.id, None)
                 live.ended.set()
-
-    def _own(self, job_id: str, uid: int) -> LiveJob:
-        live = self.get(job_id)
-        if uid not in (0, live.job.uid):
-            raise PermissionDenied(f"job {job_id} belongs to user {live.job.uid}, not to {uid}")
-        return live
 
 
 NEW_PROCESS_S = 5.0

@@ -74,6 +74,15 @@ def test_what_the_user_says_of_the_steps_beats_what_the_last_run_taught():
     assert register(book(last), steps=800).steps_total == 800
 
 
+@pytest.mark.parametrize(("by_hand", "total"), [(None, 700), (800, 800)])
+def test_what_the_script_says_of_the_steps_counts_unless_the_user_said_so_by_hand(by_hand, total):
+    jobs = book()
+    job = register(jobs, steps=by_hand)
+    jobs.attach(job.id, wire.AttachRequest(os.getpid(), [0.5, 1.0], steps=700), UID, ManualClock().now())
+
+    assert jobs.get(job.id).job.steps_total == total
+
+
 @pytest.mark.parametrize(
     ("given", "default", "budget_j", "on_loss"),
     [

@@ -104,6 +104,15 @@ def test_a_job_that_is_not_there_has_no_directives(daemon):
         next(Client(daemon.socket_path).follow("/jobs/j-nope/directives", 1.0))
 
 
+def test_only_the_owner_and_root_may_follow_a_job(daemon, monkeypatch):
+    client = Client(daemon.socket_path)
+    job = client.post("/jobs", wire.JobRequest(os.getpid(), ["train"]))["job"]
+    monkeypatch.setattr("greend.daemon.server._uid", lambda request: 4711)
+
+    with pytest.raises(PermissionDenied, match="belongs to user"):
+        next(client.follow(f"/jobs/{job}/directives", 5.0))
+
+
 def test_a_follower_hears_pings_when_there_is_nothing_to_say(daemon):
     job = Client(daemon.socket_path).post("/jobs", wire.JobRequest(os.getpid(), ["train"]))["job"]
 
