@@ -11,9 +11,6 @@ from collections.abc import Sequence
 
 from greend.types import IDLE, OTHER, Component, ComponentEnergy, Consumer, Share, Usage
 
-POLICY = "node"
-"""Where idle energy goes; recorded, because another policy makes other bills of the same joules."""
-
 
 def split(energies: Sequence[ComponentEnergy], busy_s: float, usages: Sequence[Usage]) -> list[Share]:
     """Return each component's joules by consumer; the shares of a component add up to it.

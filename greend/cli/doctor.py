@@ -10,7 +10,7 @@ from rich.text import Text
 
 from greend.cli import options
 from greend.cli.output import console, hanging, plain, print_json
-from greend.errors import GreendError, NotSupported
+from greend.errors import GreendError
 from greend.units import format_duration, format_error, significant
 
 STYLES = {"ok": "green", "model": "yellow", "none": "dim", "part": "yellow", "fail": "bold red"}
@@ -30,7 +30,7 @@ class Finding:
 @options.as_json
 def command(database: Path | None, socket_path: Path | None, as_json: bool) -> int:
     """Check daemon, database, counters and coefficients; ends with 1 when something is broken."""
-    findings = [*_daemon(socket_path), *_database(database, socket_path), *_sources(), *_model()]
+    findings = [*_daemon(socket_path), *_database(database, socket_path), *_counters()]
     failed = sum(finding.state == "fail" for finding in findings)
     modelled = sum(finding.state == "model" for finding in findings)
     if as_json:
@@ -75,32 +75,23 @@ def _database(database: Path | None, socket_path: Path | None) -> list[Finding]:
     return [Finding("ok", "database", text)]
 
 
-def _sources() -> list[Finding]:
-    """Probe the counters from here, as the user who asks."""
+def _counters() -> list[Finding]:
+    """Probe the counters as the user who asks, and say which meter would price each component here."""
     from greend.clock import SystemClock
     from greend.config import Sources
+    from greend.daemon.preview import preview
     from greend.daemon.sources import SourceSet
 
+    clock = SystemClock()
     try:
-        sources = SourceSet.of(Sources(), SystemClock())
+        sources = SourceSet.of(Sources(), clock)
     except GreendError as error:
         return [Finding("fail", "sources", str(error))]
-    sources.close()
-    return [Finding("none" if why else "ok", name, why or "works") for name, why in sources.states.items()]
-
-
-def _model() -> list[Finding]:
-    """Say which meter would price each component here."""
-    from greend.daemon.preview import preview
-
-    found = []
-    try:
-        energies = preview()
-    except NotSupported:  # said with the sources
-        return []
-    for energy in energies:
+    found = [Finding("none" if why else "ok", name, why or "works") for name, why in sources.states.items()]
+    for energy in preview(sources, clock):
         meter = energy.meter
         state = "ok" if meter.quality.value == "measured" else "model"
         text = f"{meter.source}, {format_error(meter.error)}, {meter.quality.value} ({meter.table})"
         found.append(Finding(state, str(energy.component), text))
+    sources.close()
     return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from greend.clock import Instant
 from greend.config import Governor
 from greend.daemon.jobs import LiveJob
 from greend.governor.budget import EnergyBudget
 from greend.governor.decide import Conditions, Policy, State, decide
-from greend.types import Consumer, Decision, Share
+from greend.types import Consumer, Share
 
 
 @dataclass
@@ -19,7 +19,6 @@ class Governing:
     """Folds shares and progress into each job's books, and asks `decide` what follows."""
 
     settings: Governor
-    _decisions: list[tuple[str, Decision]] = field(default_factory=list)
 
     def step(
         self, live: Sequence[LiveJob], shares: Sequence[Share], previous: Instant, now: Instant
@@ -36,11 +35,6 @@ class Governing:
             elif self._decide(job, now):
                 decided.append(job)
         return decided, ended
-
-    def take_decisions(self) -> list[tuple[str, Decision]]:
-        """Return the decisions made since the last call."""
-        taken, self._decisions = self._decisions, []
-        return taken
 
     def _account(self, live: LiveJob, energy_j: float, previous: Instant, now: Instant) -> None:
         """Add the turn's joules, and learn what a step costs at the level that was in force."""
@@ -63,9 +57,7 @@ class Governing:
         if live.profile is None:
             return False
         policy = self._policy(live)
-        conditions = Conditions(
-            live.profile, live.spent_j, live.steps_at_tick, live.job.steps_total, live.steps_known_by
-        )
+        conditions = Conditions(live.profile, live.spent_j, live.steps_at_tick, live.job.steps_total)
         decision = decide(policy, live.state, conditions, now)
         if decision is live.state.decision:
             return False
@@ -73,7 +65,6 @@ class Governing:
         changed = last is not None and last.level != decision.level
         live.state = replace(live.state, decision=decision, changed=now if changed else live.state.changed)
         live.sequence += 1
-        self._decisions.append((live.job.id, decision))
         return True
 
     def _policy(self, live: LiveJob) -> Policy:

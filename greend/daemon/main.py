@@ -97,7 +97,7 @@ class Daemon:
             period_s=self.config.daemon.period_s,
             database=str(self.database),
             started=self.clock.now(),
-            sources=lambda: self.sources.states,
+            sources=self.sources.states,
         )
         self.server = ServerThread(application(service, self.jobs, self.hub, governor.lease_ttl_s), sock)
         self.scheduler = Scheduler(self.roll_up, self.retain)

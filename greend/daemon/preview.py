@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from greend.clock import SystemClock
-from greend.config import Sources
+from greend.clock import Clock
 from greend.counters import CounterBook
 from greend.daemon.sources import SourceSet
 from greend.energy.coefficients import load_table
@@ -17,10 +16,8 @@ from greend.types import ComponentEnergy
 PAUSE_S = 0.2
 
 
-def preview(pause_s: float = PAUSE_S) -> list[ComponentEnergy]:
+def preview(sources: SourceSet, clock: Clock, pause_s: float = PAUSE_S) -> list[ComponentEnergy]:
     """Return one short interval's energy of each component, as this user can read it."""
-    clock = SystemClock()
-    sources = SourceSet.of(Sources(), clock)
     counters = CounterBook(period_s=pause_s)
     intervals = []
     start = clock.now()
@@ -34,5 +31,4 @@ def preview(pause_s: float = PAUSE_S) -> list[ComponentEnergy]:
             except SourceError:
                 continue
         intervals = counters.update(readings, clock.now().mono_ns)
-    sources.close()
     return price(intervals, clock.now().seconds_since(start), hardware(), load_table())

@@ -103,6 +103,7 @@ class Sampler:
             shares = split(energies, _amount(intervals, BUSY), usages)
             decided, ended = self.governing.step(live, shares, previous, at)
             self._collect(at, seconds, intervals, shares)
+            self._batch.decisions += [(j.job.id, j.state.decision) for j in decided if j.state.decision]
         if decided or ended or at.seconds_since(self._flushed or at) >= self.flush_s:
             self.flush(at)
         # Announced after the row is on the disk, so that no level was ever in force without a reason kept.
@@ -169,7 +170,6 @@ class Sampler:
         self._batch.increases.extend((start_ns, interval) for interval in intervals)
         self._batch.positions.update(self.counters.positions())
         self._batch.boot_id = self.boot_id
-        self._batch.decisions.extend(self.governing.take_decisions())
 
     def _say(self, name: str, problem: str) -> None:
         """Log a problem once when it comes and once when it goes."""

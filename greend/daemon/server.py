@@ -9,9 +9,9 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import uvicorn
@@ -28,7 +28,6 @@ from greend.daemon.service import Service
 from greend.errors import GreendError, NotFound, PermissionDenied, SocketInUse
 
 Message = TypeVar("Message")
-Endpoint = Callable[[Request], Awaitable[Any]]
 
 END_WAIT_S = 10.0
 """How long the end of a job may wait for its last joules to be stored."""
@@ -80,7 +79,7 @@ def application(service: Service, jobs: JobBook, hub: Hub, lease_ttl_s: float) -
 
     async def directives(request: Request) -> StreamingResponse:
         job_id = request.path_params["job"]
-        jobs.get(job_id)
+        jobs.own(job_id, _uid(request))
         stream = _directives(jobs, hub, job_id, lease_ttl_s)
         return StreamingResponse(stream, media_type="text/event-stream")
 

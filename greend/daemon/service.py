@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from greend import __version__, wire
@@ -29,12 +28,14 @@ class Service:
     period_s: float
     database: str
     started: Instant
-    sources: Callable[[], dict[str, str]]
+    sources: dict[str, str]
+    """Why a source is off, or an empty text, by name."""
 
     def status(self) -> Status:
         """Return how things are as of the last turn."""
         now = self.sampler.now
-        parts = [(e.energy_j, e.meter.error) for e in now.energies] if now is not None else []
+        energies = now.energies if now is not None else ()
+        seconds = now.seconds if now is not None else 0.0
         return Status(
             version=__version__,
             host=socket.gethostname(),
@@ -45,21 +46,20 @@ class Service:
             database=self.database,
             sample_age_s=self.clock.now().seconds_since(now.at) if now is not None else None,
             power_w=now.power_w if now is not None else None,
-            error=combined_error(parts),
+            error=combined_error((e.energy_j, e.meter.error) for e in energies),
             components=[
                 ComponentNow(
                     str(e.component),
                     e.component.kind,
-                    e.energy_j / now.seconds,
+                    e.energy_j / seconds,
                     e.meter.source,
                     e.meter.quality.value,
                     e.meter.error,
                 )
-                for e in (now.energies if now is not None else ())
-                if now is not None
+                for e in energies
             ],
             jobs=[_job_now(live) for live in self.jobs.live()],
-            sources=self.sources(),
+            sources=self.sources,
             problems=dict(now.problems) if now is not None else {},
         )
 

@@ -47,8 +47,6 @@ class Conditions:
     spent_j: float
     steps_done: float
     steps_total: int | None
-    steps_known_by: str = ""
-    """Who said how many steps there are, e.g. `--steps` or `the last run`."""
 
 
 def decide(policy: Policy, state: State, conditions: Conditions, now: Instant) -> Decision:
@@ -80,7 +78,7 @@ def decide(policy: Policy, state: State, conditions: Conditions, now: Instant) -
         conditions.profile.hopeful_step_j(),
     )
     level = _held(policy, state, limit, current, conditions, now)
-    reason = _reason(limit, level, step_j, conditions)
+    reason = _reason(limit, level, step_j)
     return _settle(state, conditions, now, level, reason, limit.feasible, _inputs(limit, step_j, conditions))
 
 
@@ -112,7 +110,7 @@ def _since(state: State, now: Instant) -> float:
     return now.seconds_since(state.changed) if state.changed is not None else float("inf")
 
 
-def _reason(limit: Bound, level: int, step_j: tuple[float, ...], conditions: Conditions) -> str:
+def _reason(limit: Bound, level: int, step_j: tuple[float, ...]) -> str:
     steps = f"{limit.steps_left:.0f} steps left"
     costs = f"level {level} costs {_step(step_j[level])} a step"
     if not limit.feasible:

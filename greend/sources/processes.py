@@ -98,11 +98,6 @@ class ProcessTree:
             self._last = self._look({pid: root})
             self._cpu_s = sum(s.own_s + s.reaped_s for s in self._last.values())
 
-    @property
-    def started_ns(self) -> int | None:
-        """When the first process started, on CLOCK_BOOTTIME, to a clock tick; None: there was none."""
-        return None if self._root_start is None else round(self._root_start * TICK_S * NS)
-
     def alive(self) -> bool:
         """Whether the first process still runs; one that ended and was not waited for does not."""
         root = stat(self.pid, self._proc)
