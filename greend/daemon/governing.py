@@ -42,8 +42,11 @@ class Governing:
         steps = live.steps.at(now, live.job.steps_total)
         made = steps - live.steps_at_tick
         levels = live.steps.levels_since_tick
-        # A turn in which the level changed, or stood still, says nothing about the cost of one level.
-        if live.profile is not None and made > 0 and levels == {live.level_at_tick}:
+        attached = live.state.attached
+        # A turn in which the level changed, or the loop stood still, says nothing about the cost of one
+        # level; nor does the one in which the agent attached, as its planning runs the model a dozen times.
+        whole = attached is not None and attached <= previous and levels == {live.level_at_tick}
+        if live.profile is not None and made > 0 and whole:
             live.profile = live.profile.observe(live.steps.level or 0, energy_j, made)
         if live.steps.done > live.job.steps_done:
             live.update(steps_done=live.steps.done)
