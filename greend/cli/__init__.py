@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -68,7 +69,9 @@ def root(ctx: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and leave with its exit code; an error is one line on stderr."""
     try:
-        sys.exit(root.main(arguments, prog_name="greend", standalone_mode=False) or 0)
+        code = root.main(arguments, prog_name="greend", standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except GreendError as error:
         print(f"greend: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -77,3 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`greend help exit-codes | head -1`). Short output is
+        # still in the buffer here, and Python would complain when it flushes it at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
