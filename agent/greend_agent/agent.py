@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 
 from greend.clock import mono_ns
 from greend_agent import refusals
+from greend_agent.engines import Engine, engine_for
 from greend_agent.hook import Hook
-from greend_agent.knobs import width
 from greend_agent.link import Link
 from greend_agent.others import Others
 from greend_agent.plan import Call, Plan, make_plan
+from greend_agent.saving import Saving
 from greend_agent.signals import Position, Signals
 from greend_agent.window import WindowSet
 
@@ -53,6 +54,7 @@ class Agent:
         self._level = 0
         self._costs = [1.0]
         self._report: list[str] = [f"not attached: {idle}"] if idle else []
+        self._engine = Engine(model)
         self._windows: WindowSet | None = None
         self._call: Call | None = None
         self._looking = False  # whether a forward is still to be captured
@@ -69,12 +71,13 @@ class Agent:
             self._model.register_forward_pre_hook(Hook(self._on_forward), with_kwargs=True),
             self._optimizer.register_step_post_hook(self._on_step),
         ]
-        reason = refusals.of_model(self._model)
-        if reason is None:
-            self._looking = True
-            self._report = ["no training forward of the model has been seen yet"]
-        else:
-            self._stay_full(reason)
+        engine = engine_for(self._model)
+        if isinstance(engine, str):
+            self._stay_full(engine)
+            return
+        self._engine = engine
+        self._looking = True
+        self._report = ["no training forward of the model has been seen yet"]
 
     @property
     def level(self) -> int:
@@ -116,6 +119,7 @@ class Agent:
         self._handles.clear()
         self._looking, self._call = False, None
         self._costs, self._level, self._open = [1.0], 0, False
+        self._engine.close()
         if self._link is not None:
             self._link.close()
         _living.pop(self._model, None)
@@ -144,12 +148,15 @@ class Agent:
         top = self._top
         level = top if self._full_depth or self._signals.want >= top else self.want
         if self._windows is not None:
+            level = self._engine.level(level, top)
             if level < top and not self._catching:
                 # Not before it is needed: one more hook on each forward of a run that is never lowered.
                 self._catching = True
                 hook = Hook(self._on_forward_end)
                 self._handles.append(self._model.register_forward_hook(hook, always_call=True))
             self._windows.apply(level)
+            if level < top:
+                self._engine.lowered(level)
         self._level = level
         if self._looking:
             self._looking, self._call = False, Call.of(args, kwargs)
@@ -173,10 +180,15 @@ class Agent:
         if self._windows is not None:
             self._windows.stepped()
             if self._windows.level != self._windows.top:
-                self._guarded(self._windows.restore)
+                self._guarded(self._restore)
         elif self._call is not None:
             self._guarded(self._plan)
         self._open = False  # not before: planning calls the model
+
+    def _restore(self) -> None:
+        if self._windows is not None:
+            self._windows.restore()
+            self._engine.restored()
 
     def _plan(self) -> None:
         call, self._call = self._call, None
@@ -185,33 +197,23 @@ class Agent:
             self._stay_full(reason or "no training forward was seen")
             return
         trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]
-        plan = make_plan(self._model, call, levels=self._levels, trained=trained)
+        plan = make_plan(self._engine.model, call, levels=self._levels, trained=trained)
         self._report = plan.report
         if len(plan.table) < 2:
             self._stay_full("nothing in the model was proven narrowable")
             return
+        if (reason := self._engine.agree(plan)) is not None:
+            self._stay_full(reason)
+            return
         self._install(plan)
 
     def _install(self, plan: Plan) -> None:
-        specs = width.windows(plan.groups, plan.table.counts)
-        self._windows = WindowSet(specs, len(plan.table), self._optimizer)
+        self._windows = WindowSet(plan.ladder, self._optimizer)
         self._costs = list(plan.table.costs)
         self._level = self._top
-        windowed = {id(spec.param) for spec in specs}
-        for module in self._model.modules():
-            own = {n: p for n, p in module._parameters.items() if p is not None and id(p) in windowed}
-            if own:
-                shown: Any = module  # torch has no types for these two
-                self._handles += [
-                    shown.register_state_dict_post_hook(Hook(self._shows_full(own))),
-                    shown.register_load_state_dict_pre_hook(Hook(self._on_load)),
-                ]
         self._handles += [
-            self._optimizer.register_state_dict_pre_hook(self._on_optimizer_state_dict),
-            self._optimizer.register_state_dict_post_hook(self._show_full_state),
-            self._optimizer.register_load_state_dict_pre_hook(self._on_load),
-            self._optimizer.register_load_state_dict_post_hook(self._on_optimizer_loaded),
-            Others(self._optimizer, [spec.param for spec in specs], self._on_other_step),
+            Saving(self._engine.model, self._optimizer, self._windows, self._guarded),
+            Others(self._optimizer, self._windows.tensors, self._on_other_step),
         ]
         self._announce()
 
@@ -219,42 +221,6 @@ class Agent:
         if self._windows is not None:
             self._drop_windows()
             self._stay_full("another optimizer steps its parameters; detach, and attach with that one")
-
-    # --- what is saved and loaded in mid-step ---
-
-    def _shows_full(self, own: dict[str, nn.Parameter]) -> Callable[..., None]:
-        def show(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-            for name, param in own.items():
-                whole = self._windows.full_tensor(param) if self._windows is not None else None
-                if whole is not None and prefix + name in state:
-                    state[prefix + name] = whole
-
-        return show
-
-    def _on_optimizer_state_dict(self, optimizer: Optimizer) -> None:
-        if self._windows is not None:
-            self._guarded(self._windows.settle, self._windows.top)
-
-    def _show_full_state(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        if self._windows is None or self._windows.level == self._windows.top:
-            return
-        numbers: dict[int, Any] = {}
-        for group, packed in zip(optimizer.param_groups, state["param_groups"], strict=True):
-            for param, number in zip(group["params"], packed["params"], strict=True):
-                whole = self._windows.full_state(param)
-                if whole and number in state["state"]:
-                    # A new dictionary: the one in `state` is the optimizer's own.
-                    numbers[number] = {**state["state"][number], **whole}
-        state["state"].update(numbers)
-
-    def _on_load(self, *_: Any) -> None:
-        if self._windows is not None and self._windows.level != self._windows.top:
-            self._guarded(self._windows.restore, keep_gradients=True)
-            self._level = self._top
-
-    def _on_optimizer_loaded(self, optimizer: Optimizer) -> None:
-        if self._windows is not None:
-            self._windows.forget()
 
     # --- when it cannot be ---
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
+
+Index = tuple[slice | torch.Tensor, ...]
 
 SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
 
@@ -43,7 +44,7 @@ class Arrears:
     def settle(
         self,
         optimizer: Optimizer,
-        tensors: Sequence[tuple[nn.Parameter, Sequence[tuple[slice, ...] | None]]],
+        tensors: Sequence[tuple[torch.Tensor, Sequence[Index | None]]],
         level: int,
     ) -> None:
         """Bring the entries that the level sees up to date. All tensors must be full."""
@@ -87,14 +88,14 @@ def _decay(group: dict[str, object]) -> float:
     return float(decay) if isinstance(decay, (int, float, torch.Tensor)) else 1.0
 
 
-def _seen(tensor: torch.Tensor, index: tuple[slice, ...] | None) -> torch.Tensor:
+def _seen(tensor: torch.Tensor, index: Index | None) -> torch.Tensor:
     return tensor if index is None else tensor[index]
 
 
 def _add_to_ring(
     tensor: torch.Tensor,
-    inner: tuple[slice, ...] | None,
-    outer: tuple[slice, ...] | None,
+    inner: Index | None,
+    outer: Index | None,
     amount: torch.Tensor,
 ) -> None:
     if inner == outer:

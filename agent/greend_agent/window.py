@@ -9,8 +9,9 @@ raises its version, so that a backward through an old graph is an error and not 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +20,11 @@ from torch.optim import Optimizer
 
 from greend_agent.moments import SECOND_MOMENTS, Arrears
 
-Index = tuple[slice, ...]
+Index = tuple[slice | torch.Tensor, ...]
+"""For each dimension the entries seen: the first ones, a middle part, or at most once a vector of indices."""
+
+UNTOUCHED = object()
+"""The value of an attribute that a level leaves as it is."""
 
 
 class Refused(Exception):
@@ -33,15 +38,35 @@ class Window:
     The index of a level lies within the index of the level above.
     """
 
-    param: nn.Parameter
+    param: torch.Tensor
     indices: tuple[Index | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribute:
+    """An attribute of a module (or of the model's own objects) and its value at each level, least first."""
+
+    owner: Any
+    name: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """What each level does to a model, least first; the top does nothing."""
+
+    levels: int
+    windows: tuple[Window, ...]
+    attributes: tuple[Attribute, ...] = ()
+    idle: tuple[frozenset[nn.Parameter], ...] = ()
+    """For each level the parameters that have no part in its steps: without a gradient when it steps."""
 
 
 @dataclass(slots=True, eq=False)
 class _Worn:
     """A window that is on, with all that is needed to take it off."""
 
-    param: nn.Parameter
+    param: torch.Tensor
     index: Index
     master: torch.Tensor
     view: torch.Tensor
@@ -69,20 +94,25 @@ class _Worn:
 class WindowSet:
     """All windows of a model, with the optimizer's state of the same parameters."""
 
-    def __init__(self, windows: Sequence[Window], levels: int, optimizer: Optimizer | None = None) -> None:
-        self.top = levels - 1
+    def __init__(self, ladder: Ladder, optimizer: Optimizer | None = None) -> None:
+        self.top = ladder.levels - 1
         self.level = self.top
         """The level whose windows are on; the top means that none is."""
-        self._windows = tuple(windows)
+        self._windows = ladder.windows
         self._optimizer = optimizer
         self._worn: list[_Worn] = []
-        self._last: dict[nn.Parameter, _Worn] = {}
+        self._last: dict[torch.Tensor, _Worn] = {}
         self._lifted = False
-        self._arrears = Arrears(levels)
+        self._arrears = Arrears(ladder.levels)
         # Fused optimizers (torch 2.13, CPU) run through memory without looking at strides: given a window
         # with gaps they update the wrong entries, also outside of it, without an error.
         groups = optimizer.param_groups if optimizer is not None else []
         self._fused = {p for group in groups if group.get("fused") for p in group["params"]}
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """All that may be windowed."""
+        return [window.param for window in self._windows]
 
     def apply(self, level: int) -> None:
         """Put the windows of a level on; the top takes them off. Raises Refused, then all is full again."""
@@ -192,12 +222,12 @@ class WindowSet:
                 if state.get(name) is (view if full else whole):
                     state[name] = whole if full else view
 
-    def _state(self, param: nn.Parameter) -> dict[str, object]:
+    def _state(self, param: torch.Tensor) -> dict[str, object]:
         # `get`, since `state` is a defaultdict and an empty entry would look like state to the optimizer.
         found = self._optimizer.state.get(param) if self._optimizer is not None else None
         return found if found is not None else {}
 
-    def _put_on(self, param: nn.Parameter, index: Index) -> None:
+    def _put_on(self, param: torch.Tensor, index: Index) -> None:
         state = self._state(param)
         one = self._last.get(param)
         if one is None or one.index is not index or one.master.data_ptr() != param.data_ptr():

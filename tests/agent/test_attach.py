@@ -73,7 +73,7 @@ def test_code_that_runs_in_training_only_and_counts_hidden_units_is_found_before
     train(model, optimizer, batches(2))
 
     assert agent.level == 0
-    assert agent.report()[0].startswith("proven: 1.up -> 1.down")
+    assert agent.report()[0].startswith("proven: ffn: 1.up -> 1.down")
     assert any("0.up -> 0.down: narrowed, it raises" in line for line in agent.report())
 
 

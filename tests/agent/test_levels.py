@@ -1,21 +1,28 @@
 """What a resource level means: a share of the cost, and the widths that bring it about."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greend_agent.levels import LEAST_WIDTH, Work, solve
+from greend_agent.knobs.width import Side, Width
+from greend_agent.levels import LEAST, Work, solve
+
+
+def hidden(width: int) -> Width:
+    weight = torch.empty(3, width)
+    return Width("ffn", "a -> b", width, (), (Side(weight, 1),), ())
 
 
 def ffn(width: int, rest: float = 0.0):
     """Two layers around one hidden width, and something else that costs `rest` as much."""
-    return [Work(1.0, output_group=0), Work(1.0, input_group=0)], 2.0 * (1 + rest)
+    return [Work(1.0, (0,)), Work(1.0, (0,))], 2.0 * (1 + rest)
 
 
 def test_levels_are_spread_evenly_over_the_cost():
     work, total = ffn(1024)
 
-    table = solve([1024], work, total, 4)
+    table = solve([hidden(1024)], work, total, 4)
 
     assert table.costs == pytest.approx((0.25, 0.5, 0.75, 1.0), abs=0.01)
     assert table.counts == ((256,), (512,), (768,), (1024,))
@@ -24,9 +31,9 @@ def test_levels_are_spread_evenly_over_the_cost():
 def test_where_the_rest_of_the_model_costs_much_levels_are_spread_above_the_floor():
     work, total = ffn(1024, rest=1.0)
 
-    table = solve([1024], work, total, 4)
+    table = solve([hidden(1024)], work, total, 4)
 
-    floor = 0.5 + 0.5 * LEAST_WIDTH
+    floor = 0.5 + 0.5 * LEAST
     assert table.costs == pytest.approx([floor + (1 - floor) * k / 3 for k in range(4)], abs=0.01)
 
 
@@ -36,9 +43,9 @@ def test_a_model_without_a_hidden_width_has_one_level():
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.integers(1, 8), st.floats(0, 3))
 def test_levels_rise_strictly_and_lie_within_each_other(widths, levels, rest):
-    work = [w for g in range(len(widths)) for w in (Work(1.0, output_group=g), Work(1.0, input_group=g))]
+    work = [w for g in range(len(widths)) for w in (Work(1.0, (g,)), Work(1.0, (g,)))]
 
-    table = solve(widths, work, 2.0 * len(widths) * (1 + rest), levels)
+    table = solve([hidden(w) for w in widths], work, 2.0 * len(widths) * (1 + rest), levels)
 
     assert 1 <= len(table) <= max(levels, 1)
     assert table.counts[-1] == tuple(widths)
@@ -63,4 +70,4 @@ def test_levels_rise_strictly_and_lie_within_each_other(widths, levels, rest):
 def test_widths_are_multiples_where_that_leaves_each_level_its_own(width, levels, counts):
     work, total = ffn(width)
 
-    assert tuple(c for (c,) in solve([width], work, total, levels).counts) == counts
+    assert tuple(c for (c,) in solve([hidden(width)], work, total, levels).counts) == counts

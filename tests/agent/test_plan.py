@@ -8,7 +8,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from greend_agent.knobs import width
 from greend_agent.plan import Call, make_plan
 from greend_agent.window import WindowSet
 
@@ -60,7 +59,7 @@ def test_a_hidden_width_is_found_and_proven(model, groups):
     plan = plan_of(model)
     assert all(exact(model, plan, level) for level in range(len(plan.table)))
 
-    assert len(plan.groups) == groups, plan.report
+    assert len(plan.dials) == groups, plan.report
     assert list(plan.table.costs) == sorted(set(plan.table.costs))
     assert plan.table.costs[-1] == 1.0
 
@@ -123,7 +122,7 @@ class SaysHidden(FFN):
 def test_what_mixes_shares_or_counts_hidden_units_is_left_alone_and_the_report_says_why(model, reason):
     plan = plan_of(model)
 
-    assert not plan.groups
+    assert not plan.dials
     assert plan.table.costs == (1.0,)
     assert reason in "\n".join(plan.report)
 
@@ -133,7 +132,7 @@ def test_what_is_harmless_in_the_middle_does_not_stand_in_the_way():
 
     plan = plan_of(model)
 
-    assert len(plan.groups) == 1
+    assert len(plan.dials) == 1
     assert exact(model, plan)
 
 
@@ -143,14 +142,14 @@ def test_one_bad_block_among_good_ones_does_not_spoil_them():
 
     plan = plan_of(model)
 
-    assert [group.name for group in plan.groups] == [f"{k}.up -> {k}.down" for k in (0, 2, 3)]
+    assert [dial.name for dial in plan.dials] == [f"{k}.up -> {k}.down" for k in (0, 2, 3)]
     assert all(exact(model, plan, level) for level in range(len(plan.table)))
 
 
 def test_a_residual_stream_stays_whole_and_what_lies_in_a_block_narrows():
     plan = plan_of(nn.Sequential(nn.Linear(D, D), FFN(nn.GELU), nn.Linear(D, 3)))
 
-    assert [group.name for group in plan.groups] == ["1.up -> 1.down"]
+    assert [dial.name for dial in plan.dials] == ["1.up -> 1.down"]
     assert "residual stream" in "\n".join(plan.report)
 
 
@@ -159,14 +158,14 @@ def exact(model, plan, level: int = 0) -> bool:
     model.eval()
     counts = plan.table.counts[level]
     with torch.no_grad():
-        kept = [(c.weight, c.weight.clone()) for g in plan.groups for c in g.consumers]
-        for group, count in zip(plan.groups, counts, strict=True):
-            for consumer in group.consumers:
+        kept = [(c.weight, c.weight.clone()) for g in plan.dials for c in g.readers]
+        for group, count in zip(plan.dials, counts, strict=True):
+            for consumer in group.readers:
                 consumer.weight[:, count:] = 0
         expected = model(X)
         for weight, value in kept:
             weight.copy_(value)
-        windows = WindowSet(width.windows(plan.groups, plan.table.counts), len(plan.table))
+        windows = WindowSet(plan.ladder)
         windows.apply(level)
         narrowed = model(X)
         windows.restore()
@@ -179,7 +178,7 @@ def test_a_frozen_layer_is_left_alone():
 
     plan = make_plan(model, Call.of((X,), {}), levels=4, trained=trained)
 
-    assert not plan.groups
+    assert not plan.dials
     assert "not trained" in plan.report[0]
 
 
@@ -227,4 +226,4 @@ def test_whatever_is_accepted_in_a_random_net_is_exact(layers, h, residual):
 
     plan = plan_of(model)
 
-    assert not plan.groups or all(exact(model, plan, level) for level in range(len(plan.table) - 1))
+    assert not plan.dials or all(exact(model, plan, level) for level in range(len(plan.table) - 1))

@@ -59,7 +59,7 @@ def test_what_a_model_notes_of_itself_as_it_runs_is_as_before_too():
 
     plan = plan_of(model)
 
-    assert len(plan.groups) == 1
+    assert len(plan.dials) == 1
     assert model.losses is losses and len(losses) == 1 and losses[0] is kept[0]
     assert model.seen is seen and list(seen) == [1]
     assert (model.count, model.latest is latest) == (1, True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import greend_agent
-from greend_agent.window import Refused, Window, WindowSet
+from greend_agent.window import Ladder, Refused, Window, WindowSet
 
 from .nets import HIDDEN, OPTIMIZERS, batches, net, step, train
 
@@ -22,7 +22,7 @@ def weight() -> nn.Parameter:
 
 def one_window(index, optimizer=None, param=None) -> tuple[nn.Parameter, WindowSet]:
     param = weight() if param is None else param
-    return param, WindowSet([Window(param, (index, None))], 2, optimizer)
+    return param, WindowSet(Ladder(2, (Window(param, (index, None)),)), optimizer)
 
 
 @pytest.mark.parametrize("index", [ROWS, COLUMNS], ids=["rows", "columns"])
@@ -95,7 +95,7 @@ def test_state_that_has_no_place_is_refused_and_all_is_full_again():
     other = weight()
     optimizer = torch.optim.SGD([param, other], lr=0.1)
     optimizer.state[other]["factor"] = torch.zeros(7)
-    windows = WindowSet([Window(param, (ROWS, None)), Window(other, (ROWS, None))], 2, optimizer)
+    windows = WindowSet(Ladder(2, (Window(param, (ROWS, None)), Window(other, (ROWS, None)))), optimizer)
 
     with pytest.raises(Refused, match="'factor' has shape"):
         windows.apply(0)

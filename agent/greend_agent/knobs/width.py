@@ -1,38 +1,77 @@
-"""The width of a hidden layer: its first units are kept, in whatever makes it and whatever reads it."""
+"""A hidden width: its first units are kept, in whatever makes it, passes it on, and reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import nn
 
-from greend_agent.group import Group
-from greend_agent.window import Index, Window
+from greend_agent.dial import Cut, Kept, Setting, Turned
+
+GEMM_MULTIPLE = 8
+"""Matrix kernels are fastest at multiples of 8."""
 
 
-def windows(groups: Sequence[Group], counts: Sequence[Sequence[int]]) -> list[Window]:
-    """Return the windows for groups whose hidden widths are given for each level, least first.
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """A tensor that has the width along one dimension, in one segment or several.
 
-    A layer between two hidden layers is narrowed on both sides.
+    Each segment holds all units in a row; `units` says how many entries a unit has in each. A fused
+    projection of 4 heads of 16 to query, key and value is one of three segments, (16, 16, 16).
     """
-    limits: dict[nn.Parameter, list[dict[int, int]]] = {}
 
-    def narrow(param: object, dim: int, which: int) -> None:
-        if isinstance(param, nn.Parameter):
-            by_level = limits.setdefault(param, [{} for _ in counts])
-            for level, widths in enumerate(counts):
-                by_level[level][dim] = widths[which]
+    tensor: torch.Tensor
+    dim: int
+    units: tuple[int, ...] = (1,)
 
-    for which, group in enumerate(groups):
-        for producer in group.producers:
-            narrow(producer.weight, 0, which)
-            narrow(producer.bias, 0, which)
-        for consumer in group.consumers:
-            narrow(consumer.weight, 1, which)
-    return [Window(p, tuple(_index(p, dims) for dims in by_level)) for p, by_level in limits.items()]
+    def kept(self, count: int, full: int) -> Kept:
+        """Return the entries of the first `count` units of `full`."""
+        if len(self.units) == 1:
+            return slice(0, count * self.units[0])
+        parts, start = [], 0
+        for unit in self.units:
+            parts.append(torch.arange(start, start + count * unit, device=self.tensor.device))
+            start += full * unit
+        return torch.cat(parts)
 
 
-def _index(param: nn.Parameter, dims: dict[int, int]) -> Index | None:
-    if all(width == param.shape[dim] for dim, width in dims.items()):
-        return None
-    return tuple(slice(0, dims.get(dim, param.shape[dim])) for dim in range(param.dim()))
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """An attribute that counts units, or entries of them, and has to follow."""
+
+    owner: Any
+    name: str
+    unit: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Width:
+    """The dial of one hidden width."""
+
+    knob: str
+    name: str
+    full: int
+    makes: tuple[Side, ...]
+    """Weights, biases and statistics of what makes the width or passes it on."""
+    reads: tuple[Side, ...]
+    """Weights of what reads it; the units that are left out can be left out of their sums."""
+    readers: tuple[nn.Module, ...]
+    scaled: tuple[Scaled, ...] = field(default=())
+
+    def turned(self, count: int) -> Turned:
+        """Return what is to be done to keep the first `count` units."""
+        makes = tuple(Cut(s.tensor, s.dim, s.kept(count, self.full)) for s in self.makes)
+        reads = tuple(Cut(s.tensor, s.dim, s.kept(count, self.full)) for s in self.reads)
+        settings = tuple(Setting(s.owner, s.name, count * s.unit) for s in self.scaled)
+        return Turned(makes + reads, settings, blinds=reads)
+
+    def count(self, fraction: float, levels: int) -> int:
+        """Return the nearest multiple: of the largest number that leaves each level a width of its own."""
+        full, entries = self.full, min(s.units[0] for s in self.reads)
+        multiples = (m for m in (GEMM_MULTIPLE, 4, 2) if full % m == 0 and full // m >= levels)
+        unit = 1 if entries >= GEMM_MULTIPLE else next(multiples, 1)
+        # A tensor of one entry could not be told from a step counter.
+        least = max(unit, 1 if entries > 1 else min(2, full))
+        return min(full, max(least, unit * round(full * fraction / unit)))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from greend_agent.group import Group
+from greend_agent.knobs.width import Side, Width
 from greend_agent.plan.probe import Run
 
 _PER_CHANNEL = frozenset(
@@ -76,7 +76,7 @@ def trace(model: nn.Module, run: Run) -> Trace:
 
 def find_groups(
     model: nn.Module, seen: Trace, trained: Collection[nn.Parameter] | None = None
-) -> tuple[list[Group], list[tuple[str, str]]]:
+) -> tuple[list[Width], list[tuple[str, str]]]:
     """Return the groups to be proven, and what cannot be one, with the reason."""
     names = {m: name for name, m in model.named_modules() if isinstance(m, nn.Linear)}
     fit = _Fitness(model, seen, None if trained is None else {id(p) for p in trained})
@@ -100,10 +100,13 @@ def find_groups(
     return [_group(*one, names) for one in _merged(found)], rejected
 
 
-def _group(producers: Iterable[nn.Linear], consumers: list[nn.Linear], names: dict[nn.Linear, str]) -> Group:
+def _group(producers: Iterable[nn.Linear], consumers: list[nn.Linear], names: dict[nn.Linear, str]) -> Width:
     order = list(names)
     inside = tuple(sorted(producers, key=order.index))
-    return Group(inside, tuple(consumers), consumers[0].in_features, _name(inside, consumers, names))
+    name = _name(inside, consumers, names)
+    makes = [Side(p, 0) for producer in inside for p in (producer.weight, producer.bias) if p is not None]
+    reads = tuple(Side(consumer.weight, 1) for consumer in consumers)
+    return Width("ffn", name, consumers[0].in_features, tuple(makes), reads, tuple(consumers))
 
 
 def _name(producers: Iterable[nn.Linear], consumers: Iterable[nn.Linear], names: dict[nn.Linear, str]) -> str:

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from greend_agent.group import Group
-from greend_agent.knobs.width import windows
+from greend_agent.dial import Cut, Dial, Kept, spread
 from greend_agent.plan.probe import Run
 from greend_agent.window import WindowSet
 
@@ -27,10 +26,10 @@ _HALF_PRECISION = 2e-2
 def prove(
     model: nn.Module,
     run: Run,
-    groups: Sequence[Group],
-    counts: Mapping[Group, int],
-    beside: Sequence[Group] = (),
-) -> tuple[list[Group], list[tuple[str, str]]]:
+    groups: Sequence[Dial],
+    counts: Mapping[Dial, int],
+    beside: Sequence[Dial] = (),
+) -> tuple[list[Dial], list[tuple[str, str]]]:
     """Return the groups that hold at the given widths, and the names of the others with the reason.
 
     All at once first, two forwards and two in training; halves of what fails, so that one bad group among
@@ -51,20 +50,20 @@ def prove(
 
 
 def _disagreement(
-    model: nn.Module, run: Run, groups: Sequence[Group], counts: Mapping[Group, int]
+    model: nn.Module, run: Run, groups: Sequence[Dial], counts: Mapping[Dial, int]
 ) -> str | None:
     """Why the narrowed model differs; None when it does not."""
-    narrowed = WindowSet(
-        windows(groups, [[counts[g] for g in groups], [g.width for g in groups]]), levels=2
-    )  # fmt: skip
-    readers = [consumer for group in groups for consumer in group.consumers]
+    turned = [dial for dial in groups if counts[dial] < dial.full]
+    ladder = spread(turned, [[counts[d] for d in turned], [d.full for d in turned]])
+    narrowed = WindowSet(ladder)
+    readers = list(dict.fromkeys(reader for dial in turned for reader in dial.readers))
     with contextlib.ExitStack() as stack:
         for reader in readers:
-            stack.enter_context(_zeroed(reader.bias))
+            stack.enter_context(_zeroed(getattr(reader, "bias", None)))
         with contextlib.ExitStack() as unseen:
-            for group in groups:
-                for reader in group.consumers:
-                    unseen.enter_context(_zeroed(reader.weight, slice(counts[group], None)))
+            for dial in turned:
+                for cut in dial.turned(counts[dial]).blinds:
+                    unseen.enter_context(_blind(cut))
             expected = _observe(run, readers)
             usual = _tensors(run(training=True))
         stack.callback(narrowed.restore)
@@ -97,7 +96,7 @@ class _Observation:
         self.output: list[torch.Tensor] = []
 
 
-def _observe(run: Run, readers: Sequence[nn.Linear]) -> _Observation:
+def _observe(run: Run, readers: Sequence[nn.Module]) -> _Observation:
     result = _Observation()
 
     def note(module: nn.Module, args: Any, output: torch.Tensor) -> None:
@@ -114,18 +113,32 @@ def _observe(run: Run, readers: Sequence[nn.Linear]) -> _Observation:
 
 
 @contextlib.contextmanager
-def _zeroed(param: torch.Tensor | None, columns: slice | None = None) -> Iterator[None]:
-    """Zero a bias, or some columns of a weight, inside; its version does not change."""
-    if param is None:
+def _zeroed(tensor: torch.Tensor | None) -> Iterator[None]:
+    """Zero a tensor inside; its version does not change."""
+    if tensor is None:
         yield
         return
-    part = param.data if columns is None else param.data[:, columns]
-    kept = part.clone()
+    kept = tensor.data.clone()
     try:
-        part.zero_()
+        tensor.data.zero_()
         yield
     finally:
-        part.copy_(kept)
+        tensor.data.copy_(kept)
+
+
+@contextlib.contextmanager
+def _blind(cut: Cut) -> Iterator[None]:
+    """Zero all that a cut does not keep, inside."""
+    data = cut.tensor.data
+    kept = data.clone()
+    seen: list[Kept] = [slice(None)] * data.dim()
+    seen[cut.dim] = cut.kept
+    try:
+        data.zero_()
+        data[tuple(seen)] = kept[tuple(seen)]
+        yield
+    finally:
+        data.copy_(kept)
 
 
 def _close(actual: torch.Tensor | None, expected: torch.Tensor, tolerance: float) -> bool:
