@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +62,10 @@ class Dial(Protocol):
         """How many units the untouched model has."""
 
     @property
+    def parts(self) -> Collection[nn.Module]:
+        """The modules whose work falls with it."""
+
+    @property
     def readers(self) -> tuple[nn.Module, ...]:
         """The modules at whose outputs the proof compares."""
 
@@ -73,6 +77,9 @@ class Dial(Protocol):
 
         Never falls with the fraction; `full` at 1. `levels`: how many positions the ladder wants of it.
         """
+
+    def share(self, count: int, part: nn.Module) -> float:
+        """Return how much of the work of one of its parts remains at a position."""
 
 
 def spread(dials: Sequence[Dial], counts: Sequence[Sequence[int]]) -> Ladder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 LEAST = 1 / 8
 """No dial is turned lower than this part: what is left of a block's cost is then in other places."""
@@ -20,12 +20,16 @@ class Turnable(Protocol):
     def count(self, fraction: float, levels: int) -> int:
         """Return the position nearest to a fraction."""
 
+    def share(self, count: int, part: Any) -> float:
+        """Return how much of a part's work remains at a position."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The FLOPs of one part of a step, and the dials by whose shares they fall."""
+    """The FLOPs of one part of a model, and the dials with which they fall."""
 
     flops: float
+    part: Any = None
     dials: tuple[int, ...] = ()
 
 
@@ -58,7 +62,7 @@ def solve(
         return tuple(dial.count(fraction, number) for dial in dials)
 
     def cost(counts: Sequence[int]) -> float:
-        return 1.0 - sum(w.flops * (1.0 - _share(w, counts, full)) for w in work) / total
+        return 1.0 - sum(w.flops * (1.0 - _share(w, dials, counts)) for w in work) / total
 
     found: list[tuple[tuple[int, ...], float]] = []
     for target in _targets(levels, cost(at(LEAST))):
@@ -86,10 +90,10 @@ def _fraction_for(target: float, cost: Callable[[float], float]) -> float:
     return min((high, low), key=lambda fraction: abs(cost(fraction) - target))
 
 
-def _share(work: Work, counts: Sequence[int], full: Sequence[int]) -> float:
+def _share(work: Work, dials: Sequence[Turnable], counts: Sequence[int]) -> float:
     share = 1.0
-    for dial in work.dials:
-        share *= counts[dial] / full[dial]
+    for which in work.dials:
+        share *= dials[which].share(counts[which], work.part)
     return share
 
 

@@ -16,7 +16,7 @@ def hidden(width: int) -> Width:
 
 def ffn(width: int, rest: float = 0.0):
     """Two layers around one hidden width, and something else that costs `rest` as much."""
-    return [Work(1.0, (0,)), Work(1.0, (0,))], 2.0 * (1 + rest)
+    return [Work(1.0, None, (0,)), Work(1.0, None, (0,))], 2.0 * (1 + rest)
 
 
 def test_levels_are_spread_evenly_over_the_cost():
@@ -43,7 +43,7 @@ def test_a_model_without_a_hidden_width_has_one_level():
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.integers(1, 8), st.floats(0, 3))
 def test_levels_rise_strictly_and_lie_within_each_other(widths, levels, rest):
-    work = [w for g in range(len(widths)) for w in (Work(1.0, (g,)), Work(1.0, (g,)))]
+    work = [w for g in range(len(widths)) for w in (Work(1.0, None, (g,)), Work(1.0, None, (g,)))]
 
     table = solve([hidden(w) for w in widths], work, 2.0 * len(widths) * (1 + rest), levels)
 

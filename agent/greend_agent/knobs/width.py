@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,7 +58,8 @@ class Width:
     reads: tuple[Side, ...]
     """Weights of what reads it; the units that are left out can be left out of their sums."""
     readers: tuple[nn.Module, ...]
-    scaled: tuple[Scaled, ...] = field(default=())
+    scaled: tuple[Scaled, ...] = ()
+    parts: frozenset[nn.Module] = frozenset()
 
     def turned(self, count: int) -> Turned:
         """Return what is to be done to keep the first `count` units."""
@@ -67,9 +68,13 @@ class Width:
         settings = tuple(Setting(s.owner, s.name, count * s.unit) for s in self.scaled)
         return Turned(makes + reads, settings, blinds=reads)
 
+    def share(self, count: int, part: nn.Module) -> float:
+        """Return how much of the work of one of its parts remains."""
+        return count / self.full
+
     def count(self, fraction: float, levels: int) -> int:
         """Return the nearest multiple: of the largest number that leaves each level a width of its own."""
-        full, entries = self.full, min(s.units[0] for s in self.reads)
+        full, entries = self.full, min(s.units[0] for s in self.makes + self.reads)
         multiples = (m for m in (GEMM_MULTIPLE, 4, 2) if full % m == 0 and full // m >= levels)
         unit = 1 if entries >= GEMM_MULTIPLE else next(multiples, 1)
         # A tensor of one entry could not be told from a step counter.

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from greend_agent.dial import Dial, spread
-from greend_agent.levels import LevelTable, Work, solve
-from greend_agent.plan.graph import Trace, find_groups, trace
-from greend_agent.plan.probe import Call, undisturbed
+from greend_agent.knobs.width import Width
+from greend_agent.levels import LevelTable, solve
+from greend_agent.plan.cost import work_of
+from greend_agent.plan.graph import Walk, trace
+from greend_agent.plan.heads import Attention, find_heads
+from greend_agent.plan.layers import Fitness
+from greend_agent.plan.probe import Call, Run, undisturbed
 from greend_agent.plan.prove import prove
+from greend_agent.plan.widths import Names, Rejected, find_widths
 from greend_agent.window import Ladder
 
 __all__ = ["Call", "Plan", "make_plan"]
@@ -23,7 +27,7 @@ class Plan:
     """What may be narrowed in a model, by how much at each level, and why nothing else."""
 
     dials: tuple[Dial, ...]
-    rejected: tuple[tuple[str, str], ...]
+    rejected: tuple[Rejected, ...]
     """What was looked at, and the reason why it is never narrowed."""
     table: LevelTable
 
@@ -31,7 +35,13 @@ class Plan:
     def report(self) -> list[str]:
         """What was found, proven and rejected, a line each."""
         lines = [f"proven: {dial.knob}: {dial.name}, {dial.full}" for dial in self.dials]
-        return lines + [f"rejected: {name}: {reason}" for name, reason in self.rejected]
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.rejected:
+            by_reason.setdefault(reason, []).append(name)
+        for reason, names in by_reason.items():
+            more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+            lines.append(f"rejected: {', '.join(names[:2])}{more}: {reason}")
+        return lines
 
     @property
     def ladder(self) -> Ladder:
@@ -40,20 +50,31 @@ class Plan:
 
 
 def make_plan(
-    model: nn.Module, call: Call, *, levels: int = 4, trained: Collection[nn.Parameter] | None = None
+    model: nn.Module,
+    call: Call,
+    *,
+    levels: int | Sequence[float] = 4,
+    trained: Collection[nn.Parameter] | None = None,
 ) -> Plan:
     """Return what may be narrowed in a model, from a call that it was seen to get.
 
-    Every width of every level is proven. With `trained`, only layers all of whose weights are in it are
+    Every position of every level is proven. With `trained`, only layers all of whose weights are in it are
     considered. The model, its buffers and the random numbers are left bit for bit as they were.
     """
     with undisturbed(model, call) as run:
         seen = trace(model, run)
-        found, rejected = find_groups(model, seen, trained)
-        dials: Sequence[Dial] = found
+        walk, names = Walk(seen), Names(model)
+        fit = Fitness(model, (call.layer.module for call in seen.calls), trained)
+        widths, rejected, blocked = find_widths(seen, walk, fit, names)
+        attentions, unclear = find_heads(model, blocked, walk, fit, names)
+        inside, unproven = _settle_layouts(model, run, attentions)
+        told = {name for name, _ in (*unclear, *unproven)} | {dial.name for dial in inside}
+        rejected = [r for r in rejected if not any(name.endswith(f"-> {r[0]}") for name in told)]
+        rejected += unclear + unproven
+        dials: Sequence[Dial] = [*widths, *inside]
         # What fails makes the levels of the rest other ones, and these are proven anew.
         for _ in range(3):
-            table = solve(dials, _work(seen, dials), seen.flops, levels)
+            table = solve(dials, work_of(seen, dials), seen.flops, levels)
             kept = dials
             for level in range(len(table) - 1):
                 counts = dict(zip(dials, table.counts[level], strict=True))
@@ -66,13 +87,32 @@ def make_plan(
     return Plan((), tuple(rejected), solve([], [], 0.0, 1))
 
 
-def _work(seen: Trace, dials: Sequence[Dial]) -> list[Work]:
-    touched: dict[torch.Tensor, list[int]] = {}
-    for which, dial in enumerate(dials):
-        for cut in dial.turned(1).cuts:
-            touched.setdefault(cut.tensor, []).append(which)
-    return [
-        Work(2.0 * call.rows * call.linear.weight.numel(), tuple(touched[call.linear.weight]))
-        for call in seen.calls
-        if call.linear.weight in touched
-    ]
+def _settle_layouts(
+    model: nn.Module, run: Run, attentions: Sequence[Attention]
+) -> tuple[list[Width], list[Rejected]]:
+    """Return the dial of each attention whose layout could be proven, and the others with the reason.
+
+    Of attentions of the same make one is tried; the rest is proven with everything else.
+    """
+    settled: list[Width] = []
+    rejected: list[Rejected] = []
+    known: dict[object, int | str] = {}
+    for attention in attentions:
+        if attention.kind not in known:
+            known[attention.kind] = _first_proven(model, run, attention.layouts)
+        which = known[attention.kind]
+        if isinstance(which, str):
+            rejected.append((attention.name, which))
+        else:
+            settled.append(attention.layouts[which])
+    return settled, rejected
+
+
+def _first_proven(model: nn.Module, run: Run, layouts: Sequence[Width]) -> int | str:
+    reason = ""
+    for which, layout in enumerate(layouts):
+        proven, failed = prove(model, run, [layout], {layout: max(1, layout.full // 2)})
+        if proven:
+            return which
+        reason = reason or failed[0][1]
+    return reason
