@@ -67,7 +67,7 @@ def make_plan(
         fit = Fitness(model, (call.layer.module for call in seen.calls), trained)
         widths, rejected, blocked = find_widths(seen, walk, fit, names)
         attentions, unclear = find_heads(model, blocked, walk, fit, names)
-        inside, unproven = _settle_layouts(model, run, attentions)
+        inside, unproven = _settle_layouts(run, attentions)
         told = {name for name, _ in (*unclear, *unproven)} | {dial.name for dial in inside}
         rejected = [r for r in rejected if not any(name.endswith(f"-> {r[0]}") for name in told)]
         rejected += unclear + unproven
@@ -78,7 +78,7 @@ def make_plan(
             kept = dials
             for level in range(len(table) - 1):
                 counts = dict(zip(dials, table.counts[level], strict=True))
-                kept, failed = prove(model, run, kept, counts)
+                kept, failed = prove(run, kept, counts)
                 rejected += failed
             if len(kept) == len(dials):
                 return Plan(tuple(dials), tuple(rejected), table)
@@ -87,9 +87,7 @@ def make_plan(
     return Plan((), tuple(rejected), solve([], [], 0.0, 1))
 
 
-def _settle_layouts(
-    model: nn.Module, run: Run, attentions: Sequence[Attention]
-) -> tuple[list[Width], list[Rejected]]:
+def _settle_layouts(run: Run, attentions: Sequence[Attention]) -> tuple[list[Width], list[Rejected]]:
     """Return the dial of each attention whose layout could be proven, and the others with the reason.
 
     Of attentions of the same make one is tried; the rest is proven with everything else.
@@ -99,7 +97,7 @@ def _settle_layouts(
     known: dict[object, int | str] = {}
     for attention in attentions:
         if attention.kind not in known:
-            known[attention.kind] = _first_proven(model, run, attention.layouts)
+            known[attention.kind] = _first_proven(run, attention.layouts)
         which = known[attention.kind]
         if isinstance(which, str):
             rejected.append((attention.name, which))
@@ -108,10 +106,10 @@ def _settle_layouts(
     return settled, rejected
 
 
-def _first_proven(model: nn.Module, run: Run, layouts: Sequence[Width]) -> int | str:
+def _first_proven(run: Run, layouts: Sequence[Width]) -> int | str:
     reason = ""
     for which, layout in enumerate(layouts):
-        proven, failed = prove(model, run, [layout], {layout: max(1, layout.full // 2)})
+        proven, failed = prove(run, [layout], {layout: max(1, layout.full // 2)})
         if proven:
             return which
         reason = reason or failed[0][1]

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import sys
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
-
-
-class Run(Protocol):
-    """Runs the model once and returns its output, each time from the same random numbers and buffers."""
-
-    def __call__(self, *, training: bool = False) -> Any:
-        """Run in eval mode, where nothing is random, or in the modes that the modules are in."""
-        ...
-
 
 _CONTAINERS = ("_parameters", "_buffers", "_modules")
 _COLLECTIONS = (list, dict, set, deque, OrderedDict, defaultdict)
@@ -39,23 +31,52 @@ class Call:
         """Copy the arguments of a forward: the user may fill the same tensors with the next batch."""
         return cls(_apart(args), _apart(kwargs))
 
+    def few(self, samples: int = 2) -> Call:
+        """Return the call with the first samples only, taken to lie along the first dimension."""
+        batch = next((t.shape[0] for t in tensors_in((self.args, self.kwargs)) if t.dim()), 0)
+
+        def first(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor[:samples] if tensor.dim() and tensor.shape[0] == batch > samples else tensor
+
+        return Call(_mapped(self.args, first), _mapped(self.kwargs, first))
+
+
+class Run:
+    """Runs the model once and returns its output, each time from the same random numbers and buffers."""
+
+    def __init__(self, model: nn.Module, call: Call, state: _State) -> None:
+        self._model, self._call, self._state = model, call, state
+
+    def __call__(self, *, training: bool = False) -> Any:
+        """Run in eval mode, where nothing is random, or in the modes that the modules are in."""
+        self._state.restore()
+        for module in self._model.modules() if not training else ():
+            module.training = False
+        # A model may change what it is given.
+        again = Call.of(self._call.args, self._call.kwargs)
+        return self._model(*again.args, **again.kwargs)
+
+    @functools.cached_property
+    def usual_shapes(self) -> list[torch.Size]:
+        """The shapes of what the untouched model returns in training."""
+        return [tensor.shape for tensor in tensors_in(self(training=True))]
+
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module, call: Call) -> Iterator[Run]:
-    """Lend the model for some runs with gradients on; all is as before when it is given back."""
+    """Lend the model for some runs with gradients on; all is as before when it is given back.
+
+    Two samples of the call are enough to see how a model is made, where it can be run with two.
+    """
     state = _State(model)
-
-    def run(*, training: bool = False) -> Any:
-        state.restore()
-        for module in model.modules() if not training else ():
-            module.training = False
-        # A model may change what it is given.
-        again = Call.of(call.args, call.kwargs)
-        return model(*again.args, **again.kwargs)
-
     try:
         with torch.enable_grad():
-            yield run
+            few = Run(model, call.few(), state)
+            try:
+                few()
+            except Exception:  # a batch that the model counts on, or another layout than batch first
+                few = Run(model, call, state)
+            yield few
     finally:
         state.restore()
 
@@ -113,14 +134,30 @@ def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
             now[name] = value
 
 
-def _apart(value: Any) -> Any:
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Return the tensors in a model's arguments or output, in order."""
     if isinstance(value, torch.Tensor):
-        return value.detach().clone().requires_grad_(value.requires_grad)
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [tensor for item in value for tensor in tensors_in(item)]
+    return []
+
+
+def _apart(value: Any) -> Any:
+    return _mapped(value, lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad))
+
+
+def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return the same structure with each tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
     if isinstance(value, tuple):
-        items = [_apart(item) for item in value]
+        items = [_mapped(item, change) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if type(value) is list:
-        return [_apart(item) for item in value]
+        return [_mapped(item, change) for item in value]
     if type(value) is dict:
-        return {key: _apart(item) for key, item in value.items()}
+        return {key: _mapped(item, change) for key, item in value.items()}
     return value

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from greend_agent.dial import Cut, Dial, Kept, spread
-from greend_agent.plan.probe import Run
+from greend_agent.plan.probe import Run, tensors_in
 from greend_agent.window import WindowSet
 
 _AT_READER = 1e-4
@@ -24,39 +24,36 @@ _HALF_PRECISION = 2e-2
 
 
 def prove(
-    model: nn.Module,
     run: Run,
-    groups: Sequence[Dial],
+    dials: Sequence[Dial],
     counts: Mapping[Dial, int],
     beside: Sequence[Dial] = (),
 ) -> tuple[list[Dial], list[tuple[str, str]]]:
-    """Return the groups that hold at the given widths, and the names of the others with the reason.
+    """Return the dials that hold at the given positions, and the names of the others with the reason.
 
-    All at once first, two forwards and two in training; halves of what fails, so that one bad group among
+    All at once first, two forwards and one in training; halves of what fails, so that one bad dial among
     many costs little. What is returned has been seen to hold together, `beside` what already did: two
     halves that hold alone need not (a maximum over units is another one where its input is narrowed too).
     """
-    if not groups:
+    if not dials:
         return [], []
-    reason = _disagreement(model, run, [*beside, *groups], counts)
+    reason = _disagreement(run, [*beside, *dials], counts)
     if reason is None:
-        return list(groups), []
-    if len(groups) == 1:
-        return [], [(groups[0].name, reason)]
-    half = len(groups) // 2
-    left, bad_left = prove(model, run, groups[:half], counts, beside)
-    right, bad_right = prove(model, run, groups[half:], counts, [*beside, *left])
+        return list(dials), []
+    if len(dials) == 1:
+        return [], [(dials[0].name, reason)]
+    half = len(dials) // 2
+    left, bad_left = prove(run, dials[:half], counts, beside)
+    right, bad_right = prove(run, dials[half:], counts, [*beside, *left])
     return left + right, bad_left + bad_right
 
 
-def _disagreement(
-    model: nn.Module, run: Run, groups: Sequence[Dial], counts: Mapping[Dial, int]
-) -> str | None:
+def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -> str | None:
     """Why the narrowed model differs; None when it does not."""
-    turned = [dial for dial in groups if counts[dial] < dial.full]
+    turned = [dial for dial in dials if counts[dial] < dial.full]
     ladder = spread(turned, [[counts[d] for d in turned], [d.full for d in turned]])
     narrowed = WindowSet(ladder)
-    readers = list(dict.fromkeys(reader for dial in turned for reader in dial.readers))
+    readers = _running(turned, counts)
     with contextlib.ExitStack() as stack:
         for reader in readers:
             stack.enter_context(_zeroed(getattr(reader, "bias", None)))
@@ -65,13 +62,12 @@ def _disagreement(
                 for cut in dial.turned(counts[dial]).blinds:
                     unseen.enter_context(_blind(cut))
             expected = _observe(run, readers)
-            usual = _tensors(run(training=True))
         stack.callback(narrowed.restore)
         narrowed.apply(0)
         try:
             actual = _observe(run, readers)
             # Some code runs in training only. Its values are random, but it must not count hidden units.
-            rehearsed = _tensors(run(training=True))
+            rehearsed = [t.shape for t in tensors_in(run(training=True))]
         except Exception as error:
             return f"narrowed, it raises {type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"
     for reader in readers:
@@ -83,9 +79,21 @@ def _disagreement(
         _close(a, e, _AT_OUTPUT) for a, e in zip(actual.output, expected.output, strict=True)
     ):
         return "narrowed, the model's output changes shape, or depends on the hidden units themselves"
-    if [t.shape for t in rehearsed] != [t.shape for t in usual]:
+    if rehearsed != run.usual_shapes:
         return "narrowed, the model's output in training changes shape"
     return None
+
+
+def _running(dials: Sequence[Dial], counts: Mapping[Dial, int]) -> list[nn.Module]:
+    """Return the readers of the dials without those in blocks that other dials leave out."""
+    return [
+        reader
+        for reader in dict.fromkeys(reader for dial in dials for reader in dial.readers)
+        if not any(
+            reader in dial.parts and reader not in dial.readers and not dial.share(counts[dial], reader)
+            for dial in dials
+        )
+    ]
 
 
 class _Observation:
@@ -105,7 +113,7 @@ def _observe(run: Run, readers: Sequence[nn.Module]) -> _Observation:
 
     handles = [reader.register_forward_hook(note) for reader in readers]
     try:
-        result.output = [t.detach().clone() for t in _tensors(run())]
+        result.output = [t.detach().clone() for t in tensors_in(run())]
     finally:
         for handle in handles:
             handle.remove()
@@ -151,13 +159,3 @@ def _close(actual: torch.Tensor | None, expected: torch.Tensor, tolerance: float
     difference = float((actual - expected).abs().max())
     # Written so that NaN is a disagreement.
     return difference <= tolerance * float(expected.abs().max())
-
-
-def _tensors(output: Any) -> list[torch.Tensor]:
-    if isinstance(output, torch.Tensor):
-        return [output]
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, (tuple, list)):
-        return [tensor for item in output for tensor in _tensors(item)]
-    return []
