@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from greend_agent.dial import Cut, Kept, Setting, Turned
+from greend_agent.knobs.padding import Padded, Selected
 
 GEMM_MULTIPLE = 8
 """Matrix kernels are fastest at multiples of 8."""
@@ -60,13 +61,19 @@ class Width:
     readers: tuple[nn.Module, ...]
     scaled: tuple[Scaled, ...] = ()
     parts: frozenset[nn.Module] = frozenset()
+    padded: tuple[tuple[nn.Module, tuple[int, ...]], ...] = ()
+    """Layers whose output is to be filled up, each with the entries of a unit in its segments."""
 
     def turned(self, count: int) -> Turned:
         """Return what is to be done to keep the first `count` units."""
         makes = tuple(Cut(s.tensor, s.dim, s.kept(count, self.full)) for s in self.makes)
         reads = tuple(Cut(s.tensor, s.dim, s.kept(count, self.full)) for s in self.reads)
-        settings = tuple(Setting(s.owner, s.name, count * s.unit) for s in self.scaled)
-        return Turned(makes + reads, settings, blinds=reads)
+        settings = [Setting(s.owner, s.name, count * s.unit) for s in self.scaled]
+        for module, units in self.padded:
+            settings.append(Setting(module, "forward", Padded(module.forward, count, self.full, units)))
+        for module, side in zip(self.readers, self.reads, strict=True) if self.padded else ():
+            settings.append(Setting(module, "forward", Selected(module.forward, count * side.units[0])))
+        return Turned(makes + reads, tuple(settings), blinds=reads)
 
     def share(self, count: int, part: nn.Module) -> float:
         """Return how much of the work of one of its parts remains."""

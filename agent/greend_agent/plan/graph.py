@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from greend_agent.plan.layers import Layer, layer_of
-from greend_agent.plan.probe import Run
+from greend_agent.plan.probe import Run, tensors_in
 
 _PER_CHANNEL = frozenset(
     # One output entry for each input entry, the same entries in another shape, or something done to each
@@ -54,8 +54,10 @@ class Trace:
 
     calls: tuple[LayerCall, ...]
     flops: float
-    own_flops: dict[nn.Module, float] = field(default_factory=dict)
+    own_flops: dict[nn.Module, float]
     """The FLOPs of each module without those of the modules inside it."""
+    roots: tuple[Any, ...]
+    """The nodes of what the forward returned."""
 
 
 def trace(model: nn.Module, run: Run) -> Trace:
@@ -72,11 +74,12 @@ def trace(model: nn.Module, run: Run) -> Trace:
     own = _OwnFlops()
     try:
         with FlopCounterMode(display=False) as counter, own.counted(model, counter.get_total_flops):
-            run()
+            output = run()
     finally:
         for handle in handles:
             handle.remove()
-    return Trace(tuple(calls), float(counter.get_total_flops()), own.found)
+    roots = tuple(tensor.grad_fn for tensor in tensors_in(output) if tensor.grad_fn is not None)
+    return Trace(tuple(calls), float(counter.get_total_flops()), own.found, roots)
 
 
 def _noting(layer: Layer, calls: list[LayerCall]) -> Callable[..., None]:
@@ -133,6 +136,8 @@ class Walk:
     def __init__(self, seen: Trace) -> None:
         self._makers = {call.output_node: call for call in seen.calls if call.output_node is not None}
         self._known: dict[Any, Source] = {}
+        self._outputs = {call.layer: call.output_node for call in seen.calls}
+        self._users = _users(seen.roots)
 
     def source(self, node: Any) -> Source:
         """Return what makes an input unit by unit."""
@@ -171,6 +176,21 @@ class Walk:
         none: frozenset[Layer] = frozenset()
         return Source(none.union(*(s.producers for s in made)), none.union(*(s.passes for s in made)))
 
+    def elsewhere(self, producers: Iterable[Layer]) -> str | None:
+        """Say where else the outputs of layers go to than to readers, unit by unit; None when nowhere."""
+        stack = [self._outputs[layer] for layer in producers]
+        met = set(stack)
+        while stack:
+            for user in self._users.get(stack.pop(), ()):
+                call = self._makers.get(user)
+                if user in met or (call is not None and not call.layer.passes):
+                    continue
+                if (blocked := self.source(user).blocked) is not None:
+                    return blocked.replace("its input", "what it makes", 1)
+                met.add(user)
+                stack.append(user)
+        return None
+
     def attended(self, node: Any) -> tuple[list[Layer], set[int]] | None:
         """Return the layers whose outputs an attention mixes into an input, and sizes that a head may have.
 
@@ -202,6 +222,22 @@ class Walk:
                 if source is not None and source not in met:
                     met.add(source)
                     stack.append(source)
+
+
+def _users(roots: Iterable[Any]) -> dict[Any, list[Any]]:
+    """Return for each node of a graph those that its output goes into."""
+    users: dict[Any, list[Any]] = {}
+    stack = list(roots)
+    met = set(stack)
+    while stack:
+        node = stack.pop()
+        for source, _ in node.next_functions:
+            if source is not None:
+                users.setdefault(source, []).append(node)
+                if source not in met:
+                    met.add(source)
+                    stack.append(source)
+    return users
 
 
 def kind_of(node: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from torch import nn
@@ -62,25 +62,31 @@ def _layouts(
     module: nn.Module, producers: Sequence[Layer], output: Layer, sizes: set[int], name: str
 ) -> Iterator[Width]:
     layers = {layer.module for layer in (*producers, output)}
-    parts = frozenset(module.modules())
     for size in sorted(sizes):
         if size < 2 or output.in_width % size or output.in_width == size:
             continue
         for heads, layouts in _splits([layer.out_width for layer in producers], output.in_width, size):
-            makes = tuple(
-                Side(tensor, dim, layout)
-                for layer, layout in zip(producers, layouts, strict=True)
-                for tensor, dim in layer.makes
-            )
-            reads = tuple(Side(tensor, dim, (output.in_width // heads,)) for tensor, dim in output.reads)
-            counters = tuple(
-                Scaled(layer.module, counter, layer.out_width // heads)
-                for layer in producers
-                for counter in layer.counters
+            both = list(zip(producers, layouts, strict=True))
+            whole = Width(
+                "heads",
+                name,
+                heads,
+                tuple(Side(tensor, dim, units) for layer, units in both for tensor, dim in layer.makes),
+                tuple(Side(tensor, dim, (output.in_width // heads,)) for tensor, dim in output.reads),
+                (output.module,),
+                tuple(
+                    Scaled(layer.module, counter, layer.out_width // heads)
+                    for layer in producers
+                    for counter in layer.counters
+                ),
+                frozenset(module.modules()),
             )
             widths = {output.in_width, *(layer.out_width for layer in producers)}
             for scaled in _counting(module, layers, {output.in_width // size, heads}, widths, heads):
-                yield Width("heads", name, heads, makes, reads, (output.module,), counters + scaled, parts)
+                yield replace(whole, scaled=whole.scaled + scaled)
+            if all(layer.makes[0][0].dim() == 2 for layer in producers):
+                padded = tuple((layer.module, units) for layer, units in both)
+                yield replace(whole, padded=padded, parts=frozenset(layers))
 
 
 def _splits(widths: Sequence[int], out: int, size: int) -> Iterator[tuple[int, list[Layout]]]:

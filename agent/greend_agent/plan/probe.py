@@ -42,19 +42,23 @@ class Call:
 
 
 class Run:
-    """Runs the model once and returns its output, each time from the same random numbers and buffers."""
+    """Runs the model and leaves no trace: each time from the same random numbers, buffers and attributes."""
 
-    def __init__(self, model: nn.Module, call: Call, state: _State) -> None:
-        self._model, self._call, self._state = model, call, state
+    def __init__(self, model: nn.Module, call: Call) -> None:
+        self._model, self._call = model, call
 
     def __call__(self, *, training: bool = False) -> Any:
         """Run in eval mode, where nothing is random, or in the modes that the modules are in."""
-        self._state.restore()
-        for module in self._model.modules() if not training else ():
-            module.training = False
-        # A model may change what it is given.
-        again = Call.of(self._call.args, self._call.kwargs)
-        return self._model(*again.args, **again.kwargs)
+        # Anew for each run, as a dial may be turned down meanwhile.
+        state = _State(self._model)
+        try:
+            for module in self._model.modules() if not training else ():
+                module.training = False
+            # A model may change what it is given.
+            again = Call.of(self._call.args, self._call.kwargs)
+            return self._model(*again.args, **again.kwargs)
+        finally:
+            state.restore()
 
     @functools.cached_property
     def usual_shapes(self) -> list[torch.Size]:
@@ -68,17 +72,13 @@ def undisturbed(model: nn.Module, call: Call) -> Iterator[Run]:
 
     Two samples of the call are enough to see how a model is made, where it can be run with two.
     """
-    state = _State(model)
-    try:
-        with torch.enable_grad():
-            few = Run(model, call.few(), state)
-            try:
-                few()
-            except Exception:  # a batch that the model counts on, or another layout than batch first
-                few = Run(model, call, state)
-            yield few
-    finally:
-        state.restore()
+    with torch.enable_grad():
+        run = Run(model, call.few())
+        try:
+            run()
+        except Exception:  # a batch that the model counts on, or another layout than batch first
+            run = Run(model, call)
+        yield run
 
 
 class _State:
@@ -108,11 +108,10 @@ class _State:
             collection.clear()
             (collection.extend if isinstance(content, (list, deque)) else collection.update)(content)
         with torch.no_grad():
-            for which, (buffer, version, value) in enumerate(self._buffers):
+            for buffer, version, value in self._buffers:
                 # Batch norm updates its buffers without a new version.
                 if buffer._version != version or not torch.equal(buffer, value):
                     buffer.copy_(value)
-                    self._buffers[which] = buffer, buffer._version, value
         random.setstate(self._python)
         if self._numpy is not None:
             sys.modules["numpy"].random.set_state(self._numpy)

@@ -1,7 +1,9 @@
 """The numeric proof: a narrowed model is the full model whose readers do not see the units left out.
 
 Compared at the *reader's* output with its bias off: at the model's output a small branch can hide behind a
-large residual (in a fuzz of 200 random nets that let nine wrong groups through; at the reader, none).
+large residual (in a fuzz of 200 random nets that let nine wrong groups through; at the reader, none). In the
+full model the units left out are given large and outlandish values: what depends on them in a way that two
+samples need not show, such as a maximum over all units, then does show.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from greend_agent.window import WindowSet
 
 _AT_READER = 1e-4
 _AT_OUTPUT = 1e-3
+_OUTLANDISH = 4.0
 _HALF_PRECISION = 2e-2
 """bfloat16 keeps 8 bits: sums of another length differ by this much though the mathematics is equal."""
 
@@ -59,7 +62,11 @@ def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -
             stack.enter_context(_zeroed(getattr(reader, "bias", None)))
         with contextlib.ExitStack() as unseen:
             for dial in turned:
-                for cut in dial.turned(counts[dial]).blinds:
+                done = dial.turned(counts[dial])
+                for cut in done.cuts:
+                    if cut not in done.blinds and isinstance(cut.tensor, nn.Parameter):
+                        unseen.enter_context(_estranged(cut))
+                for cut in done.blinds:
                     unseen.enter_context(_blind(cut))
             expected = _observe(run, readers)
         stack.callback(narrowed.restore)
@@ -73,7 +80,8 @@ def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -
     for reader in readers:
         if not expected.seen[reader].any():
             return "its reader's output is all zero, where nothing can be seen"
-        if not _close(actual.seen.get(reader), expected.seen[reader], _AT_READER):
+        whole = _kept_of(expected.seen[reader], reader, turned, counts)
+        if not _close(actual.seen.get(reader), whole, _AT_READER):
             return "narrowed, its reader gives other values than with the units left out"
     if len(actual.output) != len(expected.output) or not all(
         _close(a, e, _AT_OUTPUT) for a, e in zip(actual.output, expected.output, strict=True)
@@ -94,6 +102,20 @@ def _running(dials: Sequence[Dial], counts: Mapping[Dial, int]) -> list[nn.Modul
             for dial in dials
         )
     ]
+
+
+def _kept_of(
+    output: torch.Tensor, reader: nn.Module, dials: Sequence[Dial], counts: Mapping[Dial, int]
+) -> torch.Tensor:
+    """Return what is kept of a reader's output that is itself a width which another dial narrows."""
+    weight = getattr(reader, "weight", None)
+    for dial in dials:
+        done = dial.turned(counts[dial])
+        for cut in done.cuts:
+            if cut.tensor is weight and cut not in done.blinds:
+                channels = -1 if isinstance(reader, nn.Linear) or weight.dim() == 2 else 2 - weight.dim() - 1
+                return output.movedim(channels, 0)[cut.kept].movedim(0, channels)
+    return output
 
 
 class _Observation:
@@ -147,6 +169,23 @@ def _blind(cut: Cut) -> Iterator[None]:
         yield
     finally:
         data.copy_(kept)
+
+
+@contextlib.contextmanager
+def _estranged(cut: Cut) -> Iterator[None]:
+    """Make what a cut does not keep several times as large, inside, with alternating signs."""
+    data = cut.tensor.data
+    before = data.clone()
+    factor = torch.full((data.shape[cut.dim],), _OUTLANDISH, dtype=data.dtype, device=data.device)
+    factor[1::2] *= -1
+    shift = factor.clone() if data.dim() == 1 else torch.zeros_like(factor)
+    factor[cut.kept], shift[cut.kept] = 1, 0
+    shape = [-1 if dim == cut.dim else 1 for dim in range(data.dim())]
+    try:
+        data.mul_(factor.view(shape)).add_(shift.view(shape))
+        yield
+    finally:
+        data.copy_(before)
 
 
 def _close(actual: torch.Tensor | None, expected: torch.Tensor, tolerance: float) -> bool:

@@ -62,6 +62,7 @@ def find_widths(
             width = min(layer.out_width or layer.in_width for layer in source.producers)
             width = min(width, call.layer.in_width)
             reason = fit.reason(layer.module for layer in everything) or _misfit(everything, call, width)
+            reason = reason or walk.elsewhere(source.producers)
             if reason is None:
                 groups.append(_Group(source.producers, source.passes, [call.layer], width))
         if reason is not None:
