@@ -23,8 +23,8 @@ _PER_CHANNEL = frozenset(
     # channel by itself. What also has a form that mixes channels is for the proof to tell.
     re.findall(
         r"\w+",
-        "Relu Gelu Silu Sigmoid Tanh LeakyRelu Elu Celu Selu Mish Softplus LogSigmoid Hardswish Hardsigmoid "
-        "Hardtanh Threshold Clamp ClampMin ClampMax Pow Exp Log Sqrt Rsqrt Abs Neg Sin Cos Erf Square Sign "
+        "Relu PreluKernel Gelu Silu Sigmoid Tanh LeakyRelu Elu Celu Selu Mish Softplus LogSigmoid Hardswish "
+        "Hardsigmoid Hardtanh Threshold Clamp ClampMin ClampMax Pow Exp Log Sqrt Rsqrt Abs Neg Sin Cos Erf Square Sign "
         "Add Sub Rsub Mul Div NativeDropout FusedDropout Clone Alias ToCopy View UnsafeView ReshapeAlias "
         "Unsqueeze Squeeze Transpose Permute T Where MaskedFill Expand Split Slice Select Mean Sum Amax "
         "MaxPool1DWithIndices MaxPool2DWithIndices MaxPool3DWithIndices AvgPool2D AvgPool3D "
@@ -62,9 +62,6 @@ class Trace:
 
 def trace(model: nn.Module, run: Run) -> Trace:
     """Run the model once and note what its layers do."""
-    # Here, since it costs an import that a process that trains nothing should not pay.
-    from torch.utils.flop_counter import FlopCounterMode
-
     calls: list[LayerCall] = []
     handles = [
         module.register_forward_hook(_noting(layer, calls), with_kwargs=True)
@@ -73,13 +70,28 @@ def trace(model: nn.Module, run: Run) -> Trace:
     ]
     own = _OwnFlops()
     try:
-        with FlopCounterMode(display=False) as counter, own.counted(model, counter.get_total_flops):
+        with _flop_counter() as counter, own.counted(model, counter.get_total_flops):
             output = run()
     finally:
         for handle in handles:
             handle.remove()
     roots = tuple(tensor.grad_fn for tensor in tensors_in(output) if tensor.grad_fn is not None)
     return Trace(tuple(calls), float(counter.get_total_flops()), own.found, roots)
+
+
+def _flop_counter() -> Any:
+    # Here, since it costs an import that a process that trains nothing should not pay.
+    from torch.utils import flop_counter
+
+    # torch 2.13 counts the attention kernels of GPUs and leaves that of CPUs at nothing.
+    on_cpu = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+
+    def attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+        return int(flop_counter.sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+    return flop_counter.FlopCounterMode(
+        display=False, custom_mapping={on_cpu: attention_flops} if on_cpu else {}
+    )
 
 
 def _noting(layer: Layer, calls: list[LayerCall]) -> Callable[..., None]:

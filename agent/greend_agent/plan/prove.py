@@ -27,28 +27,23 @@ _HALF_PRECISION = 2e-2
 
 
 def prove(
-    run: Run,
-    dials: Sequence[Dial],
-    counts: Mapping[Dial, int],
-    beside: Sequence[Dial] = (),
-) -> tuple[list[Dial], list[tuple[str, str]]]:
-    """Return the dials that hold at the given positions, and the names of the others with the reason.
+    run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int], beside: Sequence[Dial] = ()
+) -> dict[Dial, str]:
+    """Return the dials that do not hold at the given positions, with the reason.
 
     All at once first, two forwards and one in training; halves of what fails, so that one bad dial among
-    many costs little. What is returned has been seen to hold together, `beside` what already did: two
-    halves that hold alone need not (a maximum over units is another one where its input is narrowed too).
+    many costs little. The others have been seen to hold together, `beside` what already did: two halves
+    that hold alone need not (a maximum over units is another one where its input is narrowed too).
     """
-    if not dials:
-        return [], []
-    reason = _disagreement(run, [*beside, *dials], counts)
+    reason = _disagreement(run, [*beside, *dials], counts) if dials else None
     if reason is None:
-        return list(dials), []
+        return {}
     if len(dials) == 1:
-        return [], [(dials[0].name, reason)]
+        return {dials[0]: reason}
     half = len(dials) // 2
-    left, bad_left = prove(run, dials[:half], counts, beside)
-    right, bad_right = prove(run, dials[half:], counts, [*beside, *left])
-    return left + right, bad_left + bad_right
+    left = prove(run, dials[:half], counts, beside)
+    good = [dial for dial in dials[:half] if dial not in left]
+    return left | prove(run, dials[half:], counts, [*beside, *good])
 
 
 def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -> str | None:
@@ -76,7 +71,7 @@ def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -
             # Some code runs in training only. Its values are random, but it must not count hidden units.
             rehearsed = [t.shape for t in tensors_in(run(training=True))]
         except Exception as error:
-            return f"narrowed, it raises {type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"
+            return _raises(error)
     for reader in readers:
         if not expected.seen[reader].any():
             return "its reader's output is all zero, where nothing can be seen"
@@ -90,6 +85,24 @@ def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -
     if rehearsed != run.usual_shapes:
         return "narrowed, the model's output in training changes shape"
     return None
+
+
+def rehearse(run: Run, dials: Sequence[Dial], counts: Sequence[int]) -> str | None:
+    """Say why the model does not run, in eval mode and in training, as one that returns the usual shapes."""
+    windows = WindowSet(spread(dials, [counts, [dial.full for dial in dials]]))
+    windows.apply(0)
+    try:
+        shapes = [[t.shape for t in tensors_in(run(training=training))] for training in (False, True)]
+    except Exception as error:
+        return _raises(error)
+    finally:
+        windows.restore()
+    usual = [[t.shape for t in tensors_in(run())], run.usual_shapes]
+    return None if shapes == usual else "turned down, the model's output changes shape"
+
+
+def _raises(error: Exception) -> str:
+    return f"narrowed, it raises {type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"
 
 
 def _running(dials: Sequence[Dial], counts: Mapping[Dial, int]) -> list[nn.Module]:
