@@ -9,6 +9,9 @@ from typing import Any, Protocol
 LEAST = 1 / 8
 """No dial is turned lower than this part: what is left of a block's cost is then in other places."""
 
+WORTH_A_LEVEL = 0.01
+"""Levels that differ by less than this part of the whole could not be told apart by measuring."""
+
 
 class Turnable(Protocol):
     """What a ladder needs to know of a dial."""
@@ -52,7 +55,7 @@ def solve(
     """Return levels of the wanted costs; a number of levels stands for costs spread evenly, (k+1)/L each.
 
     All dials are turned to the same fraction. Where not even the least reaches 1/L, the levels are spread
-    evenly between what it does reach and the whole. Levels that would coincide are left out.
+    evenly between what it does reach and the whole. Levels that would hardly differ are left out.
     """
     full = tuple(dial.full for dial in dials)
     total = max(total, sum(w.flops for w in work), 1.0)
@@ -67,7 +70,8 @@ def solve(
     found: list[tuple[tuple[int, ...], float]] = []
     for target in _targets(levels, cost(at(LEAST))):
         counts = at(_fraction_for(target, lambda fraction: cost(at(fraction))))
-        if counts != full and (not found or _above(counts, found[-1][0])):
+        apart = not found or (_above(counts, found[-1][0]) and cost(counts) >= found[-1][1] + WORTH_A_LEVEL)
+        if apart and cost(counts) <= 1.0 - WORTH_A_LEVEL:
             found.append((counts, cost(counts)))
     found.append((full, 1.0))
     return LevelTable(tuple(c for c, _ in found), tuple(c for _, c in found))

@@ -37,6 +37,12 @@ def test_where_the_rest_of_the_model_costs_much_levels_are_spread_above_the_floo
     assert table.costs == pytest.approx([floor + (1 - floor) * k / 3 for k in range(4)], abs=0.01)
 
 
+def test_a_width_that_hardly_matters_makes_no_level():
+    work, total = ffn(64, rest=500.0)
+
+    assert solve([hidden(64)], work, total, 4).costs == (1.0,)
+
+
 def test_a_model_without_a_hidden_width_has_one_level():
     assert solve([], [], 10.0, 4).costs == (1.0,)
 

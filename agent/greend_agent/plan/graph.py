@@ -24,9 +24,10 @@ _PER_CHANNEL = frozenset(
     re.findall(
         r"\w+",
         "Relu PreluKernel Gelu Silu Sigmoid Tanh LeakyRelu Elu Celu Selu Mish Softplus LogSigmoid Hardswish "
-        "Hardsigmoid Hardtanh Threshold Clamp ClampMin ClampMax Pow Exp Log Sqrt Rsqrt Abs Neg Sin Cos Erf Square Sign "
-        "Add Sub Rsub Mul Div NativeDropout FusedDropout Clone Alias ToCopy View UnsafeView ReshapeAlias "
-        "Unsqueeze Squeeze Transpose Permute T Where MaskedFill Expand Split Slice Select Mean Sum Amax "
+        "Hardsigmoid Hardtanh Threshold Clamp ClampMin ClampMax Pow Exp Log Sqrt Rsqrt Abs Neg Sin Cos Erf "
+        "Square Sign Add Sub Rsub Mul Div NativeDropout FusedDropout Clone Alias ToCopy View UnsafeView "
+        "ReshapeAlias Unsqueeze Squeeze Transpose Permute T Where MaskedFill Expand Split Slice Select "
+        "Mean Sum Amax "
         "MaxPool1DWithIndices MaxPool2DWithIndices MaxPool3DWithIndices AvgPool2D AvgPool3D "
         "AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D MkldnnMaxPool2D "
         "UpsampleNearest1D UpsampleNearest2D UpsampleBilinear2D UpsampleBicubic2D UpsampleNearest3D "
@@ -150,6 +151,8 @@ class Walk:
         self._known: dict[Any, Source] = {}
         self._outputs = {call.layer: call.output_node for call in seen.calls}
         self._users = _users(seen.roots)
+        # A layer may be several nodes: a linear one is a product between two changes of shape.
+        self._readers = {node for call in seen.calls if not call.layer.passes for node in _inside(call)}
 
     def source(self, node: Any) -> Source:
         """Return what makes an input unit by unit."""
@@ -176,7 +179,8 @@ class Walk:
         kind = kind_of(node)
         if kind == _LEAF:
             return Source()
-        if kind not in _PER_CHANNEL:
+        # A function of somebody's own may be anything: more for the proof to tell.
+        if kind not in _PER_CHANNEL and not isinstance(node, torch.autograd.function.BackwardCFunction):
             return Source(blocked=f"its input passes through {kind}, which may mix or count hidden units")
         sources = [self._from(source) for source, _ in node.next_functions if source is not None]
         blocked = next((source.blocked for source in sources if source.blocked is not None), None)
@@ -194,8 +198,7 @@ class Walk:
         met = set(stack)
         while stack:
             for user in self._users.get(stack.pop(), ()):
-                call = self._makers.get(user)
-                if user in met or (call is not None and not call.layer.passes):
+                if user in met or user in self._readers:
                     continue
                 if (blocked := self.source(user).blocked) is not None:
                     return blocked.replace("its input", "what it makes", 1)
@@ -234,6 +237,18 @@ class Walk:
                 if source is not None and source not in met:
                     met.add(source)
                     stack.append(source)
+
+
+def _inside(call: LayerCall) -> set[Any]:
+    """Return the nodes of a layer's own."""
+    inside: set[Any] = set()
+    stack = [call.output_node]
+    while stack:
+        node = stack.pop()
+        if node is not None and node is not call.input_node and node not in inside:
+            inside.add(node)
+            stack += [source for source, _ in node.next_functions]
+    return inside
 
 
 def _users(roots: Iterable[Any]) -> dict[Any, list[Any]]:

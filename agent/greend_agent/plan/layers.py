@@ -33,7 +33,7 @@ class Layer:
     counters: tuple[str, ...] = ()
     """Attributes of the module that say the output width and are used as it runs."""
     unit: int = 1
-    """How many channels belong together: those of one group of a group norm."""
+    """How many channels belong together: those of one group of a convolution or a norm."""
 
     @property
     def passes(self) -> bool:
@@ -53,7 +53,7 @@ def layer_of(module: nn.Module) -> Layer | None:
     elif _is_conv(module, transposed=True) or _is_transposed_linear(module):
         make, read = 1, 0
     else:
-        return _depthwise(module)
+        return _grouped(module)
     makes = [(weight, make)] + ([(bias, 0)] if isinstance(bias, torch.Tensor) else [])
     counters = ("nf",) if isinstance(getattr(module, "nf", None), int) else ()
     return Layer(module, tuple(makes), ((weight, read),), weight.shape[make], weight.shape[read], counters)
@@ -69,13 +69,15 @@ def _per_channel(module: Any) -> Layer | None:
     return Layer(module, makes, (), makes[0][0].shape[0], makes[0][0].shape[0]) if makes else None
 
 
-def _depthwise(module: nn.Module) -> Layer | None:
+def _grouped(module: nn.Module) -> Layer | None:
+    """A convolution in groups passes each group on by itself; depthwise, each channel."""
     if not isinstance(module, _ConvNd) or isinstance(module, _ConvTransposeNd):
         return None
-    if not module.groups == module.in_channels == module.out_channels:
+    if module.groups == 1 or module.in_channels != module.out_channels:
         return None
     makes = [(module.weight, 0)] + ([(module.bias, 0)] if module.bias is not None else [])
-    return Layer(module, tuple(makes), (), module.out_channels, module.in_channels, ("groups",))
+    width = module.out_channels
+    return Layer(module, tuple(makes), (), width, width, ("groups",), width // module.groups)
 
 
 def _is_conv(module: nn.Module, *, transposed: bool) -> bool:
