@@ -11,5 +11,6 @@ Between optimizer steps the model is always the original one; at the top level i
 
 from greend_agent.agent import Agent
 from greend_agent.attach import attach, full
+from greend_agent.elastic import DynamicConv2d, DynamicLinear
 
-__all__ = ["Agent", "attach", "full"]
+__all__ = ["Agent", "DynamicConv2d", "DynamicLinear", "attach", "full"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Self
+
+from torch import nn
+
+from greend_agent.ladder import Attribute, Ladder
 
 
 class Around:
@@ -18,7 +23,7 @@ class Around:
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:
-        """What `inspect.signature` goes by: some training code passes on only what a forward has names for."""
+        """What `inspect.signature` goes by: some code passes on only what a forward has names for."""
         return self.inner
 
     def over(self, inner: Callable[..., Any]) -> Self:
@@ -34,3 +39,36 @@ class Around:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial, (self.inner,)
+
+
+class Front(Around):
+    """The forward of what the training loop calls: there for good, and nothing but a call more at the top.
+
+    torch looks a module's `forward` up before it calls the hooks on it. A level that is chosen in such a
+    hook would come too late for that module itself; so what it changes is the `inner` of this.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module.forward)
+        self._module, self._before = module, vars(module).get("forward")
+        object.__setattr__(module, "forward", self)
+
+    def remove(self) -> None:
+        """Put back what was there; if something else is there by now, that stays."""
+        if vars(self._module).get("forward") is self:
+            if self._before is None:
+                object.__delattr__(self._module, "forward")
+            else:
+                object.__setattr__(self._module, "forward", self._before)
+
+
+def fronted(ladder: Ladder, called: Collection[nn.Module]) -> tuple[Ladder, list[Front]]:
+    """Return a ladder that also holds for what the training loop calls itself, and what to remove later."""
+    fronts: list[Front] = []
+    attributes: list[Attribute] = []
+    for one in ladder.attributes:
+        if one.name == "forward" and any(one.owner is module for module in called):
+            fronts.append(Front(one.owner))
+            one = Attribute(fronts[-1], "inner", one.values)
+        attributes.append(one)
+    return dataclasses.replace(ladder, attributes=tuple(attributes)), fronts

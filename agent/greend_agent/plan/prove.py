@@ -73,6 +73,8 @@ def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -
         except Exception as error:
             return _raises(error)
     for reader in readers:
+        if reader not in expected.seen:
+            return "its reader is not called"
         if not expected.seen[reader].any():
             return "its reader's output is all zero, where nothing can be seen"
         whole = _kept_of(expected.seen[reader], reader, turned, counts)
@@ -142,9 +144,9 @@ class _Observation:
 def _observe(run: Run, readers: Sequence[nn.Module]) -> _Observation:
     result = _Observation()
 
-    def note(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-        # A copy: the next layer may work in place.
-        result.seen[module] = output.detach().clone()
+    def note(module: nn.Module, args: Any, output: Any) -> None:
+        # A copy: the next layer may work in place. The first tensor, since a block may return several.
+        result.seen[module] = tensors_in(output)[0].detach().clone()
 
     handles = [reader.register_forward_hook(note) for reader in readers]
     try:
@@ -156,9 +158,9 @@ def _observe(run: Run, readers: Sequence[nn.Module]) -> _Observation:
 
 
 @contextlib.contextmanager
-def _zeroed(tensor: torch.Tensor | None) -> Iterator[None]:
-    """Zero a tensor inside; its version does not change."""
-    if tensor is None:
+def _zeroed(tensor: object) -> Iterator[None]:
+    """Zero what may be a bias inside; its version does not change."""
+    if not isinstance(tensor, torch.Tensor):
         yield
         return
     kept = tensor.data.clone()
