@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 PARTS = Path(__file__).parent / "elastic_parts"
-ORDER = ("steps", "start", "families", "ranks", "compiled", "norms")
+ORDER = ("steps", "start", "families", "ranks", "compiled", "norms", "knobs", "cascade")
 
 AT_MOST, AT_LEAST = "<=", ">="
 HELD_TO = {
@@ -42,6 +42,7 @@ HELD_TO = {
     "bn_level0_calibrated": (AT_LEAST, 98.0),
     "bn_top_calibrated": (AT_LEAST, 98.5),
     "bn_top_after_dip": (AT_LEAST, 97.0),
+    "cascade_70_flops": (AT_MOST, 0.65),
 }
 
 

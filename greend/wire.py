@@ -20,6 +20,7 @@ PREFIX = f"/v{VERSION}"
 ENV_SOCKET = "GREEND_SOCKET"
 ENV_JOB = "GREEND_JOB_ID"
 ENV_LEVELS = "GREEND_LEVELS"
+ENV_KNOBS = "GREEND_KNOBS"
 ENV_DISABLED = "GREEND_DISABLED"
 ENV_REQUIRED = "GREEND_REQUIRED"
 
@@ -89,6 +90,10 @@ class Directive:
     ttl_s: float
     on_loss: str = "top"
     """When the daemon falls silent for longer than `ttl_s`: `top` gives the level back, `hold` keeps it."""
+    pace: float = 1.0
+    """Share of full speed, 0 < pace <= 1: below 1 the training loop waits between its steps."""
+    step_j: list[float | None] = field(default_factory=list)
+    """Joules per step of each level, as far as the daemon has measured them."""
 
 
 def encode(message: object) -> bytes:

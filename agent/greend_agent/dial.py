@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from greend_agent.knobs.around import both
 from greend_agent.window import UNTOUCHED, Attribute, Index, Ladder, Window
 
 Kept = slice | torch.Tensor
@@ -98,7 +99,8 @@ def spread(dials: Sequence[Dial], counts: Sequence[Sequence[int]]) -> Ladder:
             for setting in turned.settings:
                 key = id(setting.owner), setting.name
                 owners[key] = setting.owner
-                values.setdefault(key, [UNTOUCHED] * len(counts))[level] = setting.value
+                by_level = values.setdefault(key, [UNTOUCHED] * len(counts))
+                by_level[level] = both(by_level[level], setting.value)
             idle[level] |= set(turned.idle)
     return Ladder(
         len(counts),

@@ -1,4 +1,4 @@
-"""The thread that talks to the daemon. It never touches the model: all that it does is set one integer."""
+"""The thread that talks to the daemon. It never touches the model: all that it does is set a few numbers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Link:
         self._signals, self._clock = signals, clock
         self._job, self._name, self._steps = job, name, steps
         self._lease, self._lock = Lease(), threading.Lock()
-        self._applied: int | None = None
+        self._applied: tuple[int, float] | None = None
         self._able: wire.AttachRequest | None = None
         self._attached: wire.AttachRequest | None = None
         self._announced, self._stop = threading.Event(), threading.Event()
@@ -95,7 +95,7 @@ class Link:
     def drop(self) -> None:
         """Forget the daemon without a word: this process is a forked child, and the threads are not in it."""
         self._over = True
-        self._signals.want = TOP
+        self._signals.want, self._signals.pace = TOP, 1.0
 
     # --- the thread that follows ---
 
@@ -137,12 +137,14 @@ class Link:
             self._lease.heard(self._clock(), directive)
             if directive is not None:
                 self._applied = None  # said anew, it overrides a local request
+                self._signals.step_j = tuple(directive.step_j)
             self._apply()
 
     def _apply(self) -> None:
-        level = self._lease.level(self._clock(), TOP)
-        if level is not None and level != self._applied:
-            self._signals.want = self._applied = level
+        now_ns = self._clock()
+        level = self._lease.level(now_ns, TOP)
+        if level is not None and (wanted := (level, self._lease.pace(now_ns))) != self._applied:
+            self._signals.want, self._signals.pace = self._applied = wanted
 
     def _say_once(self, error: Exception) -> None:
         if self._said:

@@ -91,7 +91,10 @@ class LiveJob:
             return None
         # A budget that a person typed outlives the daemon; a default of the machine does not.
         on_loss = "hold" if self.job.by_hand else "top"
-        return wire.Directive(self.sequence, decision.level, decision.reason, ttl_s, on_loss)
+        step_j: list[float | None] = []
+        if self.profile is not None and (learned := self.profile.step_j()) is not None:
+            step_j = [j if self.profile.known(level) else None for level, j in enumerate(learned)]
+        return wire.Directive(self.sequence, decision.level, decision.reason, ttl_s, on_loss, step_j=step_j)
 
 
 class JobBook:

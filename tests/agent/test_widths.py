@@ -20,7 +20,7 @@ def plan_of(model: nn.Module, x: torch.Tensor = IMAGES, **options) -> Plan:
 def holds(model: nn.Module, plan: Plan, x: torch.Tensor) -> bool:
     """Whether at each level the narrowed model is the full one that does not see the units left out."""
     inputs = [((x,), {}), ((x.flip(0) * 2,), {})]
-    levels = oracle.levels_below(plan)
+    levels = plan.table.counts[:-1]
     return bool(levels) and not any(oracle.broken_promises(model, plan.dials, c, inputs) for c in levels)
 
 

@@ -58,6 +58,16 @@ def test_a_turn_at_one_level_teaches_what_a_step_costs():
     assert rig.live.profile.step_j() == pytest.approx((0.05, 0.1))
 
 
+def test_a_directive_tells_the_agent_what_was_measured_and_nothing_that_was_not():
+    rig = Rig()
+    rig.attach()
+    rig.turn(1.0, 10, 1)
+    for _ in range(3):
+        rig.turn(10.0, 100, 1, 1)
+
+    assert rig.live.directive(30.0).step_j == [None, pytest.approx(0.1)]
+
+
 def test_the_turn_in_which_the_agent_attached_teaches_nothing_as_its_planning_ran_the_model():
     rig = Rig()
     rig.turn(3.0, 10, 1)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from greend_agent.ladder import Attribute, Ladder
+from greend_agent.ladder import UNTOUCHED, Attribute, Ladder
 
 
 class Around:
@@ -39,6 +39,15 @@ class Around:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial, (self.inner,)
+
+
+def both(before: Any, value: Any) -> Any:
+    """Return the value of an attribute that two dials set: of two forwards, one goes around the other."""
+    if before is UNTOUCHED:
+        return value
+    if isinstance(value, Around):
+        return value.over(before)
+    return before.over(value) if isinstance(before, Around) else value
 
 
 class Front(Around):
