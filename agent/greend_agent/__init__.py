@@ -11,6 +11,30 @@ Between optimizer steps the model is always the original one; at the top level i
 
 from greend_agent.agent import Agent
 from greend_agent.attach import attach, full
+from greend_agent.domains import (
+    AdaptiveBatchNorm1d,
+    AdaptiveBatchNorm2d,
+    AdaptiveBatchNorm3d,
+    adapted,
+    domain_state_dict,
+    load_domain_state_dict,
+    make_adaptive,
+)
 from greend_agent.elastic import DynamicConv2d, DynamicLinear
+from greend_agent.norm import recalibrate
 
-__all__ = ["Agent", "DynamicConv2d", "DynamicLinear", "attach", "full"]
+__all__ = [
+    "AdaptiveBatchNorm1d",
+    "AdaptiveBatchNorm2d",
+    "AdaptiveBatchNorm3d",
+    "Agent",
+    "DynamicConv2d",
+    "DynamicLinear",
+    "adapted",
+    "attach",
+    "domain_state_dict",
+    "full",
+    "load_domain_state_dict",
+    "make_adaptive",
+    "recalibrate",
+]

@@ -1,30 +1,21 @@
-"""The agent in the training loop: full at rest, a level from a step's first forward to its end."""
+"""What the user holds of greend in a training process: what the levels are, and what is asked of them."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from greend.clock import mono_ns
-from greend_agent import refusals
-from greend_agent.engines import Engine, engine_for
-from greend_agent.hook import Hook
+from greend_agent.engines.compiled import original
 from greend_agent.link import Link
-from greend_agent.others import Others
-from greend_agent.plan import Call, Plan, make_plan
-from greend_agent.saving import Saving
-from greend_agent.signals import Position, Signals
-from greend_agent.window import WindowSet
-
-_log = logging.getLogger("greend")
+from greend_agent.loop import Loop
+from greend_agent.norm import recalibrate
+from greend_agent.signals import Signals
+from greend_agent.times import LevelFigures
 
 
 class Agent:
@@ -40,226 +31,192 @@ class Agent:
         model: nn.Module,
         optimizer: Optimizer,
         *,
-        levels: int = 4,
+        levels: int | Sequence[float] = 4,
+        knobs: Collection[str] | None = None,
+        steps: int | None = None,
         already: int = 0,
         signals: Signals | None = None,
         link: Link | None = None,
         idle: str | None = None,
     ) -> None:
-        self._model, self._optimizer, self._levels = model, optimizer, max(1, levels)
+        self._model, self._link = model, link
         self._signals = signals or Signals()
-        self._link = link
-        self._steps = already
-        self._open = False  # whether the level of the step under way has been chosen
-        self._level = 0
-        self._costs = [1.0]
-        self._report: list[str] = [f"not attached: {idle}"] if idle else []
-        self._engine = Engine(model)
-        self._windows: WindowSet | None = None
-        self._call: Call | None = None
-        self._looking = False  # whether a forward is still to be captured
-        self._full_depth = 0
-        self._catching = False
-        self._handles: list[Any] = []
+        self._loop = Loop(
+            model,
+            optimizer,
+            self._signals,
+            levels=levels,
+            knobs=knobs,
+            total=steps,
+            already=already,
+            announce=link.announce if link is not None else lambda costs, report: None,
+        )
+        self._loop.holder = self  # nobody else need keep an agent: it lives as long as the hooks on the model
+        if idle:
+            self._loop.report = [f"not attached: {idle}"]
         if link is not None:
             # At exit the link sends the last progress itself.
             weakref.finalize(self, link.close).atexit = False
 
     def start(self) -> None:
         """Hang the hooks on the model and the optimizer."""
-        self._handles += [
-            self._model.register_forward_pre_hook(Hook(self._on_forward), with_kwargs=True),
-            self._optimizer.register_step_post_hook(self._on_step),
-        ]
-        engine = engine_for(self._model)
-        if isinstance(engine, str):
-            self._stay_full(engine)
-            return
-        self._engine = engine
-        self._looking = True
-        self._report = ["no training forward of the model has been seen yet"]
+        self._loop.start()
+
+    @property
+    def model(self) -> nn.Module:
+        """The module that is narrowed: what the training loop calls, without what wraps it."""
+        return self._loop.engine.model
 
     @property
     def level(self) -> int:
         """The level in force for the step under way, or the last one."""
-        return self._level
+        return self._loop.level
 
     @property
     def want(self) -> int:
         """The level that the next step will have."""
-        return max(0, min(self._signals.want, self._top))
-
-    @property
-    def _top(self) -> int:
-        return len(self._costs) - 1
+        return max(0, min(self._signals.want, self._loop.top))
 
     @property
     def step_count(self) -> int:
         """Optimizer steps seen so far."""
-        return self._steps
+        return self._loop.steps
 
     @property
     def costs(self) -> list[float]:
         """Estimated cost of each level, least first, relative to the untouched model."""
-        return list(self._costs)
+        return list(self._loop.costs)
+
+    @property
+    def table(self) -> list[LevelFigures]:
+        """What is known about each level, least first."""
+        return self._loop.times.table(self._loop.costs, self._signals.step_j)
+
+    def pace(self, share: float = 1.0, *, power_w: float | None = None, step_j: float | None = None) -> None:
+        """Run at a share of full speed from the next step on, or at an average power in watts.
+
+        The loop waits between its steps, never longer than 5 s for one; a directive overrides the share.
+        `step_j`: joules of a step, for the power; without it, those that the daemon has measured.
+        Raises ValueError where the share is not in (0, 1], or the power not above 0.
+        """
+        if not 0 < share <= 1 or (power_w is not None and not power_w > 0):
+            raise ValueError(f"pace: 0 < share <= 1 and power_w > 0 are expected, not {share}, {power_w}")
+        self._signals.pace = share
+        self._loop.pace.hold(power_w, step_j)
 
     def request(self, level: int) -> None:
         """Ask for a level from the next step on, within those that there are; a directive overrides it."""
         self._signals.want = max(0, level)
+        if self.want < self._loop.top:
+            self._loop.catch()
 
     def report(self) -> list[str]:
         """Return what was found, proven and rejected in the model, a line each."""
-        return list(self._report)
+        return list(self._loop.report)
 
     def detach(self) -> None:
         """Give the model back: windows off, hooks removed, the daemon no longer followed."""
-        self._drop_windows()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._looking, self._call = False, None
-        self._costs, self._level, self._open = [1.0], 0, False
-        self._engine.close()
+        self._loop.stop()
         if self._link is not None:
             self._link.close()
-        _living.pop(self._model, None)
+        _living.pop(original(self._model), None)
+
+    def warm(self) -> None:
+        """Compile every level at the beginning of the next step, or of the first one that has levels.
+
+        What torch.compile has made of the model is made again for each level, when that is first entered;
+        this does it for all of them at once. Each runs once, forward and backward, on the batch of that step;
+        nothing of it remains but the graphs. A model that is not compiled has nothing to be warmed.
+        """
+        self._loop.warming = True
+
+    def rank(self) -> None:
+        """Put the units that matter most first, where low levels keep them, after the next step that can.
+
+        The model computes what it did, and trains as it would have, up to rounding; checkpoints stay valid
+        for the plain model. But its weights change places: what was copied from it before (an average over
+        training, a snapshot to compare with) is in the old order. On several ranks all have to ask for it.
+        """
+        self._loop.rank_next()
 
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:
         """Inside, the model has its original shapes, also between forward and step."""
-        self._full_depth += 1
+        self._loop.full_depth += 1
         try:
-            with self._windows.lifted() if self._windows is not None else contextlib.nullcontext():
+            with self._loop.windows.lifted() if self._loop.windows is not None else contextlib.nullcontext():
                 yield
         finally:
-            self._full_depth -= 1
+            self._loop.full_depth -= 1
 
-    # --- the way of one step ---
+    @contextlib.contextmanager
+    def at(self, level: int) -> Iterator[None]:
+        """Inside, the model is what it is at a level, to be evaluated or copied; not to be trained.
 
-    def _on_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # Nothing of ours belongs in a compiled graph; first, as each attribute read would be a guard in it.
-        if torch.compiler.is_compiling() or self._open or not module.training:
-            return
-        if module is self._model and torch.is_grad_enabled():
-            self._guarded(self._begin, args, kwargs)
-
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._open = True
-        top = self._top
-        level = top if self._full_depth or self._signals.want >= top else self.want
-        if self._windows is not None:
-            level = self._engine.level(level, top)
-            if level < top and not self._catching:
-                # Not before it is needed: one more hook on each forward of a run that is never lowered.
-                self._catching = True
-                hook = Hook(self._on_forward_end)
-                self._handles.append(self._model.register_forward_hook(hook, always_call=True))
-            self._windows.apply(level)
-            if level < top:
-                self._engine.lowered(level)
-        self._level = level
-        if self._looking:
-            self._looking, self._call = False, Call.of(args, kwargs)
-
-    def _on_forward_end(self, module: nn.Module, args: Any, output: Any) -> None:
-        # Called also when the forward has raised; nobody knows then whether a step will come.
-        if output is None and module is self._model and sys.exc_info()[0] is not None:
-            self._guarded(self._abandon)
-
-    def _abandon(self) -> None:
-        """Go on at full until the step, with the gradients that are already there."""
-        if self._windows is not None and self._windows.level != self._windows.top:
-            has_gradients = any(p.grad is not None for p in self._model.parameters())
-            self._windows.restore(keep_gradients=True)
-            self._level = self._windows.top
-            self._open = has_gradients
-
-    def _on_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._steps += 1
-        self._signals.position = Position(self._steps, self._level, mono_ns())
-        if self._windows is not None:
-            self._windows.stepped()
-            if self._windows.level != self._windows.top:
-                self._guarded(self._restore)
-        elif self._call is not None:
-            self._guarded(self._plan)
-        self._open = False  # not before: planning calls the model
-
-    def _restore(self) -> None:
-        if self._windows is not None:
-            self._windows.restore()
-            self._engine.restored()
-
-    def _plan(self) -> None:
-        call, self._call = self._call, None
-        reason = refusals.of_optimizer(self._optimizer)
-        if call is None or reason is not None:
-            self._stay_full(reason or "no training forward was seen")
-            return
-        trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]
-        plan = make_plan(self._engine.model, call, levels=self._levels, trained=trained)
-        self._report = plan.report
-        if len(plan.table) < 2:
-            self._stay_full("nothing in the model was proven narrowable")
-            return
-        if (reason := self._engine.agree(plan)) is not None:
-            self._stay_full(reason)
-            return
-        self._install(plan)
-
-    def _install(self, plan: Plan) -> None:
-        self._windows = WindowSet(plan.ladder, self._optimizer)
-        self._costs = list(plan.table.costs)
-        self._level = self._top
-        self._handles += [
-            Saving(self._engine.model, self._optimizer, self._windows, self._guarded),
-            Others(self._optimizer, self._windows.tensors, self._on_other_step),
-        ]
-        self._announce()
-
-    def _on_other_step(self) -> None:
-        if self._windows is not None:
-            self._drop_windows()
-            self._stay_full("another optimizer steps its parameters; detach, and attach with that one")
-
-    # --- when it cannot be ---
-
-    def _guarded(self, action: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Run something of ours so that no exception of it reaches the training loop."""
+        Raises ValueError for a level that there is not, and RuntimeError between forward and step.
+        """
+        if not 0 <= level <= self._loop.top:
+            raise ValueError(f"at: there is no level {level}, only 0 to {self._loop.top}")
+        if self._loop.open:
+            raise RuntimeError("at: a step is under way; do this between the optimizer's step and a forward")
+        self._loop.open = True
         try:
-            action(*args, **kwargs)
-        except Exception as error:
-            self._drop_windows()
-            _log.warning("greend: %s; the job goes on with the untouched model", error, exc_info=True)
-            self._stay_full(f"{type(error).__name__}: {error}")
+            with (
+                self._loop.windows.visiting(level)
+                if self._loop.windows is not None
+                else contextlib.nullcontext()
+            ):
+                yield
+        finally:
+            self._loop.open = False
 
-    def _drop_windows(self) -> None:
-        windows, self._windows = self._windows, None
-        if windows is not None:
-            with contextlib.suppress(Exception):
-                windows.restore(keep_gradients=True)
+    def calibrate(
+        self,
+        loader: Iterable[Any],
+        level: int | None = None,
+        *,
+        batches: int | None = None,
+        forward: Callable[[Any], object] | None = None,
+    ) -> None:
+        """Take the running statistics of batch norm at a level, or at each, from a set of data.
 
-    def _stay_full(self, reason: str) -> None:
-        # Hooks stay: one of them may be the caller, and steps are still to be counted.
-        self._looking, self._call = False, None
-        self._costs, self._level = [1.0], 0
-        self._report = [f"stays full: {reason}", *(line for line in self._report if "seen yet" not in line)]
-        self._announce()
+        At the top these are the model's own buffers. `loader`, `batches` and `forward` are as for
+        `recalibrate`; for all levels `loader` is gone through once for each. Raises what `at` and
+        `recalibrate` do.
+        """
+        for one in range(self._loop.top + 1) if level is None else (level,):
+            with self.at(one):
+                recalibrate(self._loop.engine.model, loader, batches=batches, forward=forward)
+                if self._loop.windows is not None:
+                    self._loop.windows.banks.calibrated(one)
 
-    def _announce(self) -> None:
-        if self._link is not None:
-            self._link.announce(self._costs, self._report)
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the agent has beside the model: the level asked for, and each level's batch norm."""
+        banks = (
+            self._loop.windows.banks.state_dict()
+            if self._loop.windows is not None
+            else dict(self._loop.saved)
+        )
+        return {"level": self._signals.want, "banks": banks}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with what another agent of this model had; the model's own state is to be loaded before."""
+        self.request(state["level"])
+        self._loop.saved = state["banks"]
+        if self._loop.windows is not None:
+            self._loop.abandon()
+            self._loop.windows.banks.load_state_dict(self._loop.saved)
 
 
 _living: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Agent]] = weakref.WeakKeyDictionary()
 
 
 def agent_of(model: nn.Module) -> Agent | None:
-    """Return the agent that follows a model."""
-    reference = _living.get(model)
+    """Return the agent that follows a model, or what torch.compile made of it."""
+    reference = _living.get(original(model))
     return reference() if reference is not None else None
 
 
 def remember(model: nn.Module, agent: Agent) -> None:
     """Note which agent follows a model."""
-    _living[model] = weakref.ref(agent)
+    _living[original(model)] = weakref.ref(agent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from greend import wire
+from greend.choice import checked_knobs, checked_levels
 from greend_agent.agent import Agent, agent_of, remember
 from greend_agent.link import Link
 from greend_agent.signals import Signals
@@ -21,7 +22,8 @@ def attach(
     model: nn.Module,
     optimizer: Optimizer,
     *,
-    levels: int = 4,
+    levels: int | Sequence[float] = 4,
+    knobs: Collection[str] | None = None,
     steps: int | None = None,
     already: int = 0,
     socket: str | os.PathLike[str] | None = None,
@@ -31,14 +33,19 @@ def attach(
 
     The first training forward of `model` (call the very object given here) and the step after it show what
     can be narrowed; from then on the daemon, or `Agent.request`, may ask for a lower of the `levels`. At the
-    top level, and without a daemon, training is bit for bit what it would be. `steps` is how many optimizer
-    steps the job will make, where you know; `already` how many it has made before this call.
+    top level, and without a daemon, training is bit for bit what it would be. `levels` is how many there are
+    to be, or what each is to cost relative to the untouched model, e.g. [0.25, 0.5, 1]; `knobs` what may be
+    turned down, e.g. ["ffn", "heads", "depth"], by default hidden widths (ffn, heads and channels). `steps`
+    is how many optimizer steps the job will make, where you know; `already` how many it has made before.
 
     At a lower level the gradients of narrowed parameters are gone (None) after the optimizer's step: read
     them before it.
 
-    Raises GreendError only with GREEND_REQUIRED=1 in the environment, when the daemon cannot be reached.
+    Raises ValueError for levels that there cannot be and knobs that there are not, TypeError for something
+    that is no optimizer, and GreendError only with GREEND_REQUIRED=1 in the environment, when the daemon
+    cannot be reached.
     """
+    levels, knobs = checked_levels(levels), checked_knobs(knobs)
     living = agent_of(model)
     if living is not None:
         return living
@@ -49,7 +56,16 @@ def attach(
     link = Link(signals, path, job=os.environ.get(wire.ENV_JOB) or None, name=name, steps=steps)
     if os.environ.get(wire.ENV_REQUIRED) == "1":
         link.register()
-    agent = Agent(model, _with_hooks(optimizer), levels=levels, already=already, signals=signals, link=link)
+    agent = Agent(
+        model,
+        unwrapped(optimizer),
+        levels=levels,
+        knobs=knobs,
+        steps=steps,
+        already=already,
+        signals=signals,
+        link=link,
+    )
     agent.start()
     remember(model, agent)
     link.start()
@@ -70,8 +86,11 @@ def full(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _with_hooks(optimizer: Any) -> Optimizer:
-    # Accelerate wraps the optimizer in one that never ran Optimizer.__init__.
+def unwrapped(optimizer: Any) -> Optimizer:
+    """Return the optimizer whose hooks are called: Accelerate's is one that never ran Optimizer.__init__.
+
+    Raises TypeError where there is none.
+    """
     while not hasattr(optimizer, "_optimizer_step_post_hooks") and hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     if not isinstance(optimizer, Optimizer):

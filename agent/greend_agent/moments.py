@@ -10,36 +10,39 @@ what the live entries had of it on average.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch.optim import Optimizer
 
-Index = tuple[slice | torch.Tensor, ...]
+from greend_agent.ladder import Index, parts
 
-SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
+SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum", "step_size")
+"""By their names in torch.optim; Rprop's step size too, which is never to be zero."""
 
 
 class Arrears:
     """Counts, for what each level adds to the one below, the steps that it was not part of."""
 
-    def __init__(self, levels: int) -> None:
-        self._missed = [0] * levels
+    def __init__(self, levels: int, idle: Sequence[Collection[torch.Tensor]] = ()) -> None:
+        # For what each level adds: how many steps were made without it, at each of the levels below.
+        self._missed = [[0] * level for level in range(levels)]
+        self._idle = idle
         self._steps = 0
 
     def stepped(self, level: int) -> None:
         """Count one optimizer step at a level."""
         self._steps += 1
-        for above in range(level + 1, len(self._missed)):
-            self._missed[above] += 1
+        for missed in self._missed[level + 1 :]:
+            missed[level] += 1
 
     def due(self, level: int) -> bool:
         """Whether anything that the level sees has missed a step; never so in a run that was not lowered."""
-        return self._missed[level] > 0
+        return any(self._missed[level])
 
     def forget(self) -> None:
         """Start anew: the optimizer's state was replaced from outside."""
-        self._missed = [0] * len(self._missed)
+        self._missed = [[0] * level for level in range(len(self._missed))]
 
     def settle(
         self,
@@ -49,7 +52,7 @@ class Arrears:
     ) -> None:
         """Bring the entries that the level sees up to date. All tensors must be full."""
         # What a level adds has missed at least what the levels below have: the live part is a level.
-        live = max(k for k, missed in enumerate(self._missed) if not missed)
+        live = max(k for k, missed in enumerate(self._missed) if not any(missed))
         decays = {p: _decay(group) for group in optimizer.param_groups for p in group["params"]}
         with torch.no_grad():
             for param, indices in tensors:
@@ -58,12 +61,25 @@ class Arrears:
                 for name in SECOND_MOMENTS:
                     moment = state.get(name)
                     if isinstance(moment, torch.Tensor) and moment.shape == param.shape:
-                        mean = _seen(moment, indices[live]).mean()
+                        mean = self.mean(moment, indices[live])
                         for ring in range(live + 1, level + 1):
-                            share = missing_share(steps, self._missed[ring], decays.get(param, 1.0))
+                            missed = self._missed_by(param, ring)
+                            share = missing_share(steps, missed, decays.get(param, 1.0))
                             _add_to_ring(moment, indices[ring - 1], indices[ring], mean * share)
         for ring in range(live + 1, level + 1):
-            self._missed[ring] = 0
+            self._missed[ring] = [0] * ring
+
+    def mean(self, moment: torch.Tensor, index: Index | None) -> torch.Tensor:
+        """Return the mean of what an index sees of a moment."""
+        return _seen(moment, index).mean()
+
+    def _missed_by(self, param: torch.Tensor, ring: int) -> int:
+        # A step in which the parameter had no part at all has not decayed anything, and is not counted.
+        return sum(
+            steps
+            for level, steps in enumerate(self._missed[ring])
+            if not self._idle or param not in self._idle[level]
+        )
 
 
 def missing_share(steps: float, missed: float, decay: float) -> float:
@@ -98,8 +114,14 @@ def _add_to_ring(
     outer: Index | None,
     amount: torch.Tensor,
 ) -> None:
-    if inner == outer:
+    if inner is outer:
         return
-    kept = _seen(tensor, inner).clone()
-    _seen(tensor, outer).add_(amount)
-    _seen(tensor, inner).copy_(kept)
+    kept = [(part, part.clone()) for part in _blocks(tensor, inner)]
+    for part in _blocks(tensor, outer):
+        part.add_(amount)
+    for part, before in kept:
+        part.copy_(before)
+
+
+def _blocks(tensor: torch.Tensor, index: Index | None) -> list[torch.Tensor]:
+    return [tensor] if index is None else [tensor[block] for block, _ in parts(index)]

@@ -29,6 +29,8 @@ class Others:
         self._handle.remove()
 
     def _on_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if torch.compiler.is_compiling():
+            return  # a compiled step of another model: nothing of ours belongs in its graph
         tell = self._tell()
         if tell is None or optimizer is self._own() or optimizer in self._apart:
             return

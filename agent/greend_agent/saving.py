@@ -57,6 +57,7 @@ class Saving:
         return show
 
     def _on_optimizer_state_dict(self, optimizer: Optimizer) -> None:
+        self._guarded(self._windows.end_rest)
         self._guarded(self._windows.settle, self._windows.top)
 
     def _show_full_state(self, optimizer: Optimizer, state: dict[str, Any]) -> None:

@@ -10,304 +10,264 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.optim import Optimizer
 
-from greend_agent.moments import SECOND_MOMENTS, Arrears
+from greend_agent.ladder import UNTOUCHED, Attribute, Index, Ladder, Window
+from greend_agent.moments import Arrears
+from greend_agent.seen import copy_all
+from greend_agent.settings import Settings
+from greend_agent.state_window import Odd
+from greend_agent.worn import Worn
 
-Index = tuple[slice | torch.Tensor, ...]
-"""For each dimension the entries seen: the first ones, a middle part, or at most once a vector of indices."""
+__all__ = ["UNTOUCHED", "Attribute", "Index", "Ladder", "Refused", "Window", "WindowSet"]
 
-UNTOUCHED = object()
-"""The value of an attribute that a level leaves as it is."""
+
+_AT_ONCE_BYTES = 64 * 1024
+_NARROW = 16
 
 
 class Refused(Exception):
     """A tensor that must not be windowed; the message says which and why."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Window:
-    """One parameter and what each level sees of it, least first; None: all of it.
+class WindowSet:
+    """All windows of a model, with the optimizer's state of the same parameters.
 
-    The index of a level lies within the index of the level above.
+    The first step at a level sees large windows with gaps as views, so that a change of level moves no
+    memory; from the second on they are compact copies, which cost less than the strides did. `compact`:
+    copies always, for who must not see two layouts of one level.
     """
 
-    param: torch.Tensor
-    indices: tuple[Index | None, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Attribute:
-    """An attribute of a module (or of the model's own objects) and its value at each level, least first."""
-
-    owner: Any
-    name: str
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ladder:
-    """What each level does to a model, least first; the top does nothing."""
-
-    levels: int
-    windows: tuple[Window, ...]
-    attributes: tuple[Attribute, ...] = ()
-    idle: tuple[frozenset[nn.Parameter], ...] = ()
-    """For each level the parameters that have no part in its steps: without a gradient when it steps."""
-
-
-@dataclass(slots=True, eq=False)
-class _Worn:
-    """A window that is on, with all that is needed to take it off."""
-
-    param: torch.Tensor
-    index: Index
-    master: torch.Tensor
-    view: torch.Tensor
-    state: dict[str, tuple[torch.Tensor, torch.Tensor]]
-    """For each windowed tensor of the optimizer: the full one, and its window."""
-    copied: bool = False
-    """The windows are copies of their own, to be written back when they are taken off."""
-    entries: int = 0
-    """How many entries the optimizer's state had, to see whether any was born since."""
-
-    def _pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [(self.master, self.view), *self.state.values()] if self.copied else []
-
-    def write_back(self) -> None:
-        """Put what was done to the copies into the full tensors."""
-        for whole, window in self._pairs():
-            whole[self.index].copy_(window)
-
-    def read_again(self) -> None:
-        """Put what was done to the full tensors into the copies."""
-        for whole, window in self._pairs():
-            window.copy_(whole[self.index])
-
-
-class WindowSet:
-    """All windows of a model, with the optimizer's state of the same parameters."""
-
-    def __init__(self, ladder: Ladder, optimizer: Optimizer | None = None) -> None:
+    def __init__(self, ladder: Ladder, optimizer: Optimizer | None = None, *, compact: bool = False) -> None:
         self.top = ladder.levels - 1
         self.level = self.top
         """The level whose windows are on; the top means that none is."""
         self._windows = ladder.windows
-        self._optimizer = optimizer
-        self._worn: list[_Worn] = []
-        self._last: dict[torch.Tensor, _Worn] = {}
-        self._lifted = False
-        self._arrears = Arrears(ladder.levels)
-        # Fused optimizers (torch 2.13, CPU) run through memory without looking at strides: given a window
-        # with gaps they update the wrong entries, also outside of it, without an error.
-        groups = optimizer.param_groups if optimizer is not None else []
-        self._fused = {p for group in groups if group.get("fused") for p in group["params"]}
+        self._idle = ladder.idle or (frozenset(),) * ladder.levels
+        self._optimizer, self._compact = optimizer, compact
+        self._settings = Settings(ladder.attributes)
+        self._arrears = Arrears(ladder.levels, self._idle)
+        self._worn: list[Worn] = []  # what is on
+        self._views: dict[int, list[Worn]] = {}
+        self._held, self._last = self.top, list[Worn]()  # the level of the last step, and its windows
+        self._steady = False  # whether these windows serve for as long as the level is held
+        self._apart: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []  # copies, and their originals
+        self._versions: contextlib.ExitStack | None = None  # while lifted
 
     @property
     def tensors(self) -> list[torch.Tensor]:
         """All that may be windowed."""
         return [window.param for window in self._windows]
 
+    # --- the way of one step ---
+
     def apply(self, level: int) -> None:
         """Put the windows of a level on; the top takes them off. Raises Refused, then all is full again."""
         if level == self.level != self.top:
             return
         self.restore()
+        if level != self._held:
+            self._leave()
         self.settle(level)
         if level == self.top:
-            self._last.clear()
             return
-        self.level = level
         try:
             with torch.no_grad():
-                for window in self._windows:
-                    index = window.indices[level]
-                    if index is not None:
-                        self._put_on(window.param, index)
+                self._fit(level)
+                copy_all(*self._apart)
+                self.level = level
+                for one in self._last:
+                    self._worn.append(one)
+                    one.put_on()
+                self._settings.put(level)
+        except Odd as error:
+            self._worn.pop()
+            self.restore(keep_gradients=True)
+            raise Refused(str(error)) from error
         except BaseException:
-            self.restore()
+            self.restore(keep_gradients=True)
             raise
 
-    def settle(self, level: int) -> None:
-        """Give the entries that a level sees what they missed while outside the windows."""
-        if not self._worn and self._optimizer is not None and self._arrears.due(level):
-            self._arrears.settle(self._optimizer, [(w.param, w.indices) for w in self._windows], level)
+    def before_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        """Make ready for the optimizer's step: a step pre-hook's arguments, and what it returns.
 
-    def forget(self) -> None:
-        """Note that the optimizer's state was replaced from outside."""
-        self._last.clear()
-        self._arrears.forget()
-
-    def restore(self, *, keep_gradients: bool = False) -> None:
-        """Make every parameter full again: same storage, same bits outside the window.
-
-        Gradients are dropped, or kept with zeros outside the window for a step that is still to come.
-        Raises Refused, when all is restored, if the optimizer made state that has no place in a full tensor.
+        Parameters without a part in the step lose their gradient: one of zeros, as
+        `zero_grad(set_to_none=False)` leaves it, would let momentum and decay move them.
         """
-        if not self._worn:
-            self.level = self.top
-            return
-        refusal = None
-        worn, self._worn = self._worn, []
-        with torch.no_grad():
-            for one in worn:
-                refusal = self._take_off(one, keep_gradients) or refusal
-        self.level, self._lifted = self.top, False
-        if refusal:
-            raise Refused(refusal)
+        if self.level != self.top:
+            self._ready()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None or not any(self._idle):
+            return None
+
+        def closed() -> Any:
+            loss = closure()  # which may have chosen the level
+            self._ready()
+            return loss
+
+        if len(args) > 1:
+            return (args[0], closed, *args[2:]), kwargs
+        return args, {**kwargs, "closure": closed}
+
+    def _ready(self) -> None:
+        if self._versions is not None:
+            if any(one.gradient_reaches_out for one in self._worn):
+                self.restore(keep_gradients=True)  # a step of the whole model
+            else:
+                self._lower()
+        for param in self._idle[self.level]:
+            param.grad = None
 
     def stepped(self) -> None:
         """Note that the optimizer has stepped at the level in force."""
         self._arrears.stepped(self.level)
+
+    def restore(self, *, keep_gradients: bool = False) -> None:
+        """Make every parameter full again: same storage, same bits outside the window.
+
+        Gradients get zeros outside the window: when they are looked at, or at once for a step that is
+        still to come. Raises Refused, when all is restored, if the optimizer made state that has no place
+        in a full tensor.
+        """
+        if self.level == self.top:
+            return
+        refusal = None
+        with torch.no_grad():
+            if self._versions is None:
+                copy_all(self._apart[1], self._apart[0])
+            for one in self._worn:
+                refusal = one.take_off(keep_gradient=keep_gradients) or refusal
+        self._settings.take_off()
+        if self._versions is not None:
+            self._versions.pop_all()  # a step or a load has made the parameters other ones
+            self._versions = None
+        # Last, so that an interrupt on the way leaves it to be done again.
+        self._worn, self.level = [], self.top
+        if refusal:
+            raise Refused(refusal)
+
+    # --- what is seen from outside ---
+
+    def settle(self, level: int) -> None:
+        """Give the entries that a level sees what they missed while outside the windows."""
+        if self.level == self.top and self._optimizer is not None and self._arrears.due(level):
+            self.end_rest()
+            self._arrears.settle(self._optimizer, [(w.param, w.indices) for w in self._windows], level)
+
+    def end_rest(self) -> None:
+        """Give the optimizer back its own dictionaries of state, with full tensors up to date."""
+        for one in self._last:
+            one.state.end_rest()
+
+    def forget(self) -> None:
+        """Note that the optimizer's state was replaced from outside."""
+        self._leave()
+        self._arrears.forget()
 
     def full_tensor(self, param: object) -> torch.Tensor | None:
         """Return the whole tensor behind a parameter whose window is on."""
         one = next((w for w in self._worn if w.param is param), None)
         if one is None:
             return None
-        if not self._lifted:
-            with torch.no_grad():
-                one.write_back()
-        return one.master
+        with torch.no_grad():
+            return one.data.whole if self._versions is not None else one.whole()
 
     def full_state(self, param: object) -> dict[str, torch.Tensor]:
         """Return the optimizer's whole tensors for a parameter whose window is on."""
-        return next(({k: v[0] for k, v in w.state.items()} for w in self._worn if w.param is param), {})
+        one = next((w for w in self._worn if w.param is param), None)
+        if one is None or self._versions is not None:
+            return {}
+        with torch.no_grad():
+            return one.state.whole()
 
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
-        """Inside, every parameter is full; afterwards the windows and gradients of before are back.
+        """Inside, every parameter is full; afterwards the windows are back, with what was done meanwhile.
 
-        The versions of the parameters do not change, as the data that a pending graph saved is back in
-        place when its backward runs.
+        Gradients inside have zeros outside the windows. The versions of the parameters do not change, as
+        the data that a pending graph saved is back in place when its backward runs.
         """
-        if not self._worn or self._lifted:
+        if self.level == self.top or self._versions is not None:
             yield
             return
-        self._lifted = True
-        with contextlib.ExitStack() as versions:
-            for one in self._worn:
-                versions.enter_context(_unsafe_preserve_version_counter(one.param))
-            before = [(one, one.param.data, one.param.grad) for one in self._worn]
-            self._swap_state(full=True)
-            with torch.no_grad():
-                for one, _, _ in before:
-                    one.write_back()
-                    one.param.grad = None
-                    one.param.set_(one.master)  # type: ignore[call-overload]
-            try:
-                yield
-            finally:
-                # A step or a load inside has taken the windows off for good: then nothing goes back.
-                if self._lifted:
-                    self._swap_state(full=False)
-                    with torch.no_grad():
-                        for one, view, grad in before:
-                            one.read_again()
-                            one.param.grad = None
-                            one.param.set_(view)  # type: ignore[call-overload]
-                            one.param.grad = grad
-                    self._lifted = False
+        self._lift()
+        try:
+            yield
+        finally:
+            # A step or a load inside has taken the windows off for good: then nothing goes back.
+            if self._versions is not None:
+                self._lower()
 
-    def _swap_state(self, *, full: bool) -> None:
+    def _lift(self) -> None:
+        self._versions = contextlib.ExitStack()
         for one in self._worn:
-            state = self._state(one.param)
-            for name, (whole, view) in one.state.items():
-                if state.get(name) is (view if full else whole):
-                    state[name] = whole if full else view
+            self._versions.enter_context(_unsafe_preserve_version_counter(one.param))
+        with torch.no_grad():
+            for one in self._worn:
+                one.lift()
+        self._settings.take_off()
 
-    def _state(self, param: torch.Tensor) -> dict[str, object]:
-        # `get`, since `state` is a defaultdict and an empty entry would look like state to the optimizer.
-        found = self._optimizer.state.get(param) if self._optimizer is not None else None
-        return found if found is not None else {}
+    def _lower(self) -> None:
+        with torch.no_grad():
+            for one in self._worn:
+                one.lower()
+        self._settings.put(self.level)
+        if self._versions is not None:
+            self._versions.close()
+            self._versions = None
 
-    def _put_on(self, param: torch.Tensor, index: Index) -> None:
-        state = self._state(param)
-        one = self._last.get(param)
-        if one is None or one.index is not index or one.master.data_ptr() != param.data_ptr():
-            # Making the views is two thirds of the cost of a change: those of the step before serve again.
-            master = param.data
-            copied = param in self._fused and not master[index].is_contiguous()
-            one = self._last[param] = _Worn(param, index, master, _window(master, index, copied), {}, copied)
-        elif one.copied:
-            one.view.copy_(one.master[index])
-        views = one.state
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor) and value.numel() > 1:
-                if name not in views or views[name][0] is not value:
-                    if value.shape != one.master.shape:
-                        raise Refused(
-                            f"optimizer state {name!r} has shape {tuple(value.shape)}, "
-                            f"its parameter {tuple(one.master.shape)}"
-                        )
-                    views[name] = value, _window(value, index, one.copied)
-                elif one.copied:
-                    views[name][1].copy_(value[index])
-                state[name] = views[name][1]
-        one.entries = len(state)
-        self._worn.append(one)
-        param.grad = None
-        param.set_(one.view)  # type: ignore[call-overload]
+    # --- views and copies ---
 
-    def _take_off(self, one: _Worn, keep_gradients: bool) -> str | None:
-        param, grad, refusal = one.param, one.param.grad, None
-        state = self._state(param)
-        copied = one.copied and not self._lifted  # lifted, the full tensors are the newer ones
-        if copied:
-            one.master[one.index].copy_(one.view)
-        for name, (whole, view) in one.state.items():
-            if state.get(name) is view:
-                if copied:
-                    whole[one.index].copy_(view)
-                state[name] = whole
-            else:
-                one.entries = -1
-        if len(state) != one.entries:
-            refusal = _settle_newborn(state, one)
-        param.grad = None
-        param.set_(one.master)  # type: ignore[call-overload]
-        if keep_gradients and grad is not None:
-            # Already full if it was made inside `lifted`.
-            param.grad = grad if grad.shape == param.shape else _padded(grad, one)
-        return refusal
+    def _fit(self, level: int) -> None:
+        """Have the windows of a level for the parameters as they lie now."""
+        held = level == self._held
+        if held and self._steady and all(one.fits for one in self._last):
+            return
+        views = self._views.get(level)
+        if views is None or not all(one.fits for one in views):
+            self.end_rest()
+            views = self._views[level] = list(self._made(level))
+        self._steady = held or not any(one.gaps for one in views)
+        if held:
+            self._last = [
+                Worn(one.param, one.index, self._optimizer, copied=True) if one.gaps else one for one in views
+            ]
+        else:
+            self._last = views
+        self._held = level
+        copies = [one.data for one in self._last if one.copied]
+        self._apart = [t for c in copies for t in c.inner], [t for c in copies for t in c.outer]
+
+    def _made(self, level: int) -> Iterator[Worn]:
+        # Fused optimizers (torch 2.13, CPU) run through memory without looking at strides: given a window
+        # with gaps they update the wrong entries, also outside of it, without an error. And on a GPU the
+        # foreach kernels take dense tensors only.
+        groups = self._optimizer.param_groups if self._optimizer is not None else []
+        fused = {p for group in groups if group.get("fused") for p in group["params"]}
+        for window in self._windows:
+            index = window.indices[level]
+            if index is not None:
+                param = window.param
+                copied = self._compact or param in fused or param.device.type != "cpu"
+                yield Worn(param, index, self._optimizer, copied=copied or _costs_nothing(param, index))
+
+    def _leave(self) -> None:
+        """Let go of the level that was held."""
+        self.end_rest()
+        if any(one.copied for one in self._views.get(self._held, ())):
+            del self._views[self._held]  # views are kept, as only their making costs; copies cost memory
+        self._held, self._last, self._steady = self.top, [], False
 
 
-def _settle_newborn(state: dict[str, object], one: _Worn) -> str | None:
-    """Make full what the optimizer made, or replaced, while windowed; or say what cannot be."""
-    small = one.view.shape
-    for name, value in list(state.items()):
-        whole = one.state[name][0] if name in one.state else None
-        if not isinstance(value, torch.Tensor) or value is whole or value.numel() <= 1:
-            continue
-        if value.shape != small:
-            state.clear()
-            return f"optimizer state {name!r} has shape {tuple(value.shape)}, the window {tuple(small)}"
-        state[name] = _widened(name, value, one, whole)
-    return None
+def _costs_nothing(param: torch.Tensor, index: Index) -> bool:
+    """Whether a copy is made at once: three of 64 KiB take 20 µs.
 
-
-def _window(whole: torch.Tensor, index: Index, copied: bool) -> torch.Tensor:
-    return whole[index].contiguous() if copied else whole[index]
-
-
-def _padded(value: torch.Tensor, one: _Worn) -> torch.Tensor:
-    whole = torch.zeros_like(one.master, dtype=value.dtype)
-    whole[one.index] = value
-    return whole
-
-
-def _widened(name: str, value: torch.Tensor, one: _Worn, whole: torch.Tensor | None) -> torch.Tensor:
-    """Return state that the optimizer made, or replaced, while windowed, as a full tensor."""
-    if whole is None:
-        whole = torch.zeros_like(one.master, dtype=value.dtype)
-        if name in SECOND_MOMENTS:
-            # Zero would make the first updates of the entries outside as large as 1/eps allows.
-            whole.add_(value.mean())
-    whole[one.index] = value
-    return whole
+    And of a narrow one, as the gradient of a matrix with a side of 8 was summed in another order where it had
+    gaps: equal up to rounding to that of a small model, and not bit for bit as all others were.
+    """
+    seen = param.data[index]
+    return seen.numel() * seen.element_size() <= _AT_ONCE_BYTES or min(seen.shape[:2]) <= _NARROW

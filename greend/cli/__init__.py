@@ -16,6 +16,7 @@ COMMANDS = {
     "history": "Energy over time, by component or by job.",
     "jobs": "All jobs, or one in detail.",
     "run": "Run a command as a job, within an energy budget if you say so.",
+    "attach": "Give a training loop that already runs resource levels.",
     "why": "Why a job's level is what it is.",
     "doctor": "What is measured, what is modelled, why, and the fix.",
     "daemon": "Run the daemon in the foreground.",

@@ -25,7 +25,8 @@ ENVIRONMENT = """\
   GREEND_DISABLED  1: the agent does nothing
   GREEND_REQUIRED  1: no daemon is an error instead of a line on stderr
   GREEND_JOB_ID    set by `greend run` for the command it runs
-  GREEND_LEVELS    set by `greend run`: how many resource levels
+  GREEND_LEVELS    set by `greend run`: how many resource levels, or their costs, as 0.25,0.5,1
+  GREEND_KNOBS     set by `greend run`: what may be turned down, as ffn,heads
   NO_COLOR         no colours"""
 
 TOPICS = {"exit-codes": EXIT_CODES, "environment": ENVIRONMENT}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from greend import config
+from greend.choice import KNOBS, parse_knobs, parse_levels
 from greend.client import Client
 from greend.errors import DaemonNotRunning, GreendError
 
@@ -37,6 +38,37 @@ socket = click.option(
     envvar="GREEND_SOCKET",
     help="The daemon's socket.",
 )
+
+
+def choice(command: F) -> F:
+    """Add --levels and --knobs, as the text that the agent will read."""
+    levels = click.option(
+        "--levels",
+        default="4",
+        show_default=True,
+        callback=_checked(parse_levels),
+        help="Resource levels: how many, or what each costs, as 0.25,0.5,1.",
+    )
+    knobs = click.option(
+        "--knobs",
+        callback=_checked(parse_knobs),
+        help=f"What may be turned down, of {', '.join(KNOBS)}; otherwise the first three.",
+    )
+    return levels(knobs(command))
+
+
+def _checked(
+    parse: Callable[[str], object],
+) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    def check(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+        try:
+            if text is not None:
+                parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, parameter) from error
+        return text
+
+    return check
 
 
 def where(command: F) -> F:

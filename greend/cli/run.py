@@ -23,7 +23,7 @@ FAILED = 125
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--budget", metavar="ENERGY", help="What the job may use, e.g. 30kJ or 0.5kWh.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps that the job will make.")
-@click.option("--levels", type=click.IntRange(1, 8), default=4, show_default=True, help="Resource levels.")
+@options.choice
 @click.option("--name", help="What to call the job; otherwise its script.")
 @click.option("--no-agent", is_flag=True, help="Measure only: nothing is attached to the training loop.")
 @options.socket
@@ -32,7 +32,8 @@ FAILED = 125
 def command(
     budget: str | None,
     steps: int | None,
-    levels: int,
+    levels: str,
+    knobs: str | None,
     name: str | None,
     no_agent: bool,
     socket_path: Path | None,
@@ -57,8 +58,10 @@ def command(
             return FAILED
         _say_unmeasured(error, client.path)
         return child.go({}).code
-    environment = {wire.ENV_JOB: job, wire.ENV_SOCKET: str(client.path), wire.ENV_LEVELS: str(levels)}
-    if not no_agent and levels > 1:
+    environment = {wire.ENV_JOB: job, wire.ENV_SOCKET: str(client.path), wire.ENV_LEVELS: levels}
+    if knobs is not None:
+        environment[wire.ENV_KNOBS] = knobs
+    if not no_agent and levels != "1":
         environment |= _with_agent()
     end = child.go(environment)
     try:

@@ -7,10 +7,13 @@ import io
 import pickle
 import weakref
 
+import pytest
 import torch
 from torch import nn
 
 import greend_agent
+from greend.choice import KNOBS
+from greend_agent.plan import proposals
 from greend_agent.signals import TOP
 
 from .loops import backward, lowered
@@ -125,3 +128,30 @@ def test_a_checkpoint_in_mid_run_has_moments_that_are_up_to_date_for_the_top():
 
     assert saved.shape == (HIDDEN, WIDTH)
     assert bool((saved[16:] > outside).all())
+
+
+def test_levels_and_knobs_are_chosen_in_attach():
+    model = net()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    agent = greend_agent.attach(model, optimizer, levels=[0.3, 0.6], knobs=["ffn"])
+    train(model, optimizer, batches(2))
+    assert [round(cost, 1) for cost in agent.costs] == [0.3, 0.6, 1.0]
+
+    other = net()
+    optimizer = OPTIMIZERS["sgd"](other.parameters())
+    agent = greend_agent.attach(other, optimizer, knobs=["heads"])
+    train(other, optimizer, batches(2))
+    assert agent.costs == [1.0]
+
+
+@pytest.mark.parametrize("choice", [{"levels": 0}, {"levels": [2.0]}, {"knobs": ["fnf"]}, {"knobs": "ffn"}])
+def test_levels_and_knobs_that_there_are_not_are_refused_before_anything_is_touched(choice):
+    model = net()
+    with pytest.raises(ValueError, match=next(iter(choice))):
+        greend_agent.attach(model, OPTIMIZERS["sgd"](model.parameters()), **choice)
+
+    assert not model._forward_pre_hooks
+
+
+def test_the_knobs_that_can_be_chosen_are_those_that_there_are():
+    assert set(KNOBS) == proposals.WIDTHS | set(proposals._OTHERS)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import greend_agent
+from greend_agent import refusals
 from greend_agent.moments import Arrears, missing_share
 
 from .nets import HIDDEN, OPTIMIZERS, batches, net, step, train
@@ -162,3 +163,61 @@ def test_an_optimizer_whose_state_has_no_place_for_windows_keeps_the_model_full_
     assert agent.report()[0].startswith("stays full:")
     assert "state" in agent.report()[0]
     assert model[0].up.weight.shape[0] == HIDDEN
+
+
+def adafactor() -> torch.optim.Optimizer:
+    made = getattr(torch.optim, "Adafactor", None) or pytest.skip("this torch has no Adafactor")
+    return made(net().parameters())
+
+
+@pytest.mark.parametrize(
+    ("make", "windows", "sitting_out"),
+    [
+        (lambda: torch.optim.AdamW(net().parameters()), True, True),
+        (adafactor, False, True),
+        (lambda: torch.optim.LBFGS(net().parameters()), False, False),
+    ],
+    ids=["adamw", "adafactor", "lbfgs"],
+)
+def test_an_optimizer_may_allow_blocks_to_be_skipped_though_nothing_to_be_narrowed(
+    make, windows, sitting_out
+):
+    optimizer = make()
+    for p in (p for group in optimizer.param_groups for p in group["params"]):
+        p.grad = torch.ones_like(p)
+    optimizer.step(lambda: torch.tensor(1.0))
+
+    assert (refusals.of_optimizer(optimizer) is None) is windows
+    assert (refusals.of_sitting_out(optimizer) is None) is sitting_out
+
+
+def test_a_ring_between_gathered_windows_gets_the_moment_of_the_live_ones():
+    param = torch.nn.Parameter(torch.ones(6))
+    optimizer = torch.optim.Adam([param])
+    moment = torch.tensor([2.0, 0, 0, 4.0, 0, 0])
+    optimizer.state[param] = {"step": torch.tensor(9.0), "exp_avg_sq": moment}
+    arrears = Arrears(3)
+    for _ in range(9):
+        arrears.stepped(0)
+    indices = ((torch.tensor([0, 3]),), (torch.tensor([0, 1, 3, 4]),), None)
+    arrears.settle(optimizer, [(param, indices)], 1)
+    assert moment.tolist() == [2, 3, 0, 4, 3, 0]
+    arrears.settle(optimizer, [(param, indices)], 2)
+
+    assert moment[[0, 1, 3, 4]].tolist() == [2, 3, 4, 3]
+    assert moment[[2, 5]].tolist() == [3, 3]
+
+
+def test_a_ring_around_a_cropped_kernel_gets_the_moment_of_the_middle():
+    param = torch.nn.Parameter(torch.ones(1, 1, 5, 5))
+    optimizer = torch.optim.Adam([param])
+    moment = torch.zeros(1, 1, 5, 5)
+    moment[..., 1:4, 1:4] = 2.0
+    optimizer.state[param] = {"step": torch.tensor(9.0), "exp_avg_sq": moment}
+    arrears = Arrears(2)
+    for _ in range(9):
+        arrears.stepped(0)
+    middle = (slice(0, 1), slice(0, 1), slice(1, 4), slice(1, 4))
+    arrears.settle(optimizer, [(param, (middle, None))], 1)
+
+    assert bool((moment == 2).all())

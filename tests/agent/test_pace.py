@@ -248,9 +248,9 @@ def test_a_paced_training_waits_between_steps_and_learns_the_same():
         optimizer = OPTIMIZERS["adamw"](model.parameters())
         agent = greend_agent.attach(model, optimizer)
         loop = Loop()
-        agent._pace = Pace(agent._signals, lambda: loop.now_ns, loop.sleep)
+        agent._loop.pace = Pace(agent._signals, lambda: loop.now_ns, loop.sleep)
         depths: list[int] = []
-        agent._pace._sleep = lambda s: (loop.sleep(s), depths.append(agent.step_count))
+        agent._loop.pace._sleep = lambda s: (loop.sleep(s), depths.append(agent.step_count))
         model.register_forward_hook(lambda *_: setattr(loop, "now_ns", loop.now_ns + NS // 10))
         train(model, optimizer, batches(3))
         agent.pace(share)
@@ -286,7 +286,7 @@ def test_a_wait_can_be_interrupted_and_the_job_goes_on():
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    agent._pace = Pace(agent._signals, lambda: loop.now_ns, interrupted)
+    agent._loop.pace = Pace(agent._signals, lambda: loop.now_ns, interrupted)
     train(model, optimizer, batches(2))
     agent.request(0)
     agent.pace(0.5)

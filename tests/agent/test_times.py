@@ -80,10 +80,10 @@ def test_what_the_pace_makes_a_loop_wait_is_not_a_steps_time():
     waited = iter(range(1, 100))
 
     def before_step(level: int) -> None:
-        agent._pace.waited_ns = next(waited) * NS
+        agent._loop.pace.waited_ns = next(waited) * NS
 
-    agent._pace.before_step = before_step  # type: ignore[method-assign]
-    agent._times = Times()
+    agent._loop.pace.before_step = before_step  # type: ignore[method-assign]
+    agent._loop.times = Times()
     train(model, optimizer, batches(6))
 
     # Each step is as long as the real one less the second that it is said to have waited.

@@ -21,6 +21,9 @@ from greend_agent.plan.widths import Names, Rejected, find_widths
 WIDTHS = frozenset({"ffn", "heads", "channels"})
 """What is turned down unless others are named: at equal FLOPs, on the nets measured, it costs least."""
 
+WITHOUT_WINDOWS = frozenset({"depth", "tokens", "resolution", "precision", "microbatch"})
+"""What leaves all tensors as they are, and so goes with optimizers that have state for the whole model."""
+
 Found = tuple[Sequence[Dial], Sequence[Rejected]]
 
 

@@ -32,7 +32,7 @@ def _watch(optimizers):
 
     # It stays registered: a hook that removes itself changes the dictionary that torch is walking.
     def first_step(optimizer, args, kwargs):
-        if waiting:
+        if waiting and not optimizers.torch.compiler.is_compiling():
             waiting.clear()
             try:
                 from greend_agent import discover

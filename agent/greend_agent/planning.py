@@ -1,0 +1,74 @@
+"""From a forward that was seen to windows that can be put on, or the reason why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+
+from greend_agent import banked, refusals
+from greend_agent.banked import BankedWindows
+from greend_agent.engines import Engine
+from greend_agent.engines.compiled import eagerly
+from greend_agent.knobs.around import fronted
+from greend_agent.plan import Call, Plan, make_plan
+from greend_agent.plan.proposals import WITHOUT_WINDOWS
+
+
+def planned(
+    engine: Engine,
+    optimizer: Optimizer,
+    call: Call | None,
+    *,
+    levels: int | Sequence[float],
+    knobs: Collection[str] | None,
+) -> Plan | str:
+    """Return a plan that all processes have made, or why there is none.
+
+    Raises what planning raises, once the other processes have been told.
+    """
+    try:
+        plan = _made(engine, optimizer, engine.share(call), levels, knobs)
+    except Exception as error:
+        engine.lacking(f"{type(error).__name__}: {error}")
+        raise
+    if isinstance(plan, str):
+        engine.lacking(plan)
+        return plan
+    return engine.agree(plan) or plan
+
+
+def _made(
+    engine: Engine,
+    optimizer: Optimizer,
+    call: Call | None,
+    levels: int | Sequence[float],
+    knobs: Collection[str] | None,
+) -> Plan | str:
+    reason = refusals.of_sitting_out(optimizer) or banked.refusal(engine.model)
+    unwindowed = refusals.of_optimizer(optimizer)
+    if unwindowed is not None:
+        knobs = WITHOUT_WINDOWS.intersection(knobs or ())
+        reason = reason or (None if knobs else unwindowed)
+    if call is None or reason is not None:
+        return reason or "no training forward was seen"
+    trained = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    with eagerly(), engine.planning(trained) as lent:
+        plan = make_plan(engine.model, call, levels=levels, knobs=knobs, trained=lent)
+    if len(plan.table) > 1:
+        return engine.own(plan)
+    return "\n".join(["nothing in the model was proven to make a level", *plan.report])
+
+
+def fitted(engine: Engine, optimizer: Optimizer, plan: Plan) -> tuple[BankedWindows, list[Any]]:
+    """Return the windows of a plan, and what is to be removed when they are no longer used."""
+    ladder, fronts = fronted(engine.ladder(plan), engine.callers)
+    windows = BankedWindows(
+        engine.model,
+        ladder,
+        optimizer,
+        compact=engine.compact,
+        sent=banked.buffers_are_sent(engine.outer),
+    )
+    return windows, [*fronts, windows.banks]
