@@ -11,8 +11,8 @@ from greend_agent.dial import Dial, spread
 from greend_agent.levels import LevelTable, solve
 from greend_agent.plan.cost import work_of
 from greend_agent.plan.graph import trace
-from greend_agent.plan.probe import Call, Run, undisturbed
-from greend_agent.plan.proposals import WIDTHS, Subject, propose
+from greend_agent.plan.probe import Call, Run, other_weights, undisturbed
+from greend_agent.plan.proposals import WIDTHS, Subject, propose, propose_widths
 from greend_agent.plan.prove import prove, rehearse
 from greend_agent.plan.widths import Rejected
 from greend_agent.window import Ladder
@@ -62,18 +62,23 @@ def make_plan(
     position of every level is proven. The model, its buffers and the random numbers are left bit for bit
     as they were.
     """
+    chosen = WIDTHS if knobs is None else knobs
     with undisturbed(model, call) as run:
         seen = trace(model, run)
         subject = Subject(model, call, run, seen, trained)
-        dials, rejected = propose(subject, WIDTHS if knobs is None else knobs)
-        # What fails makes the levels of the rest other ones, and these are proven anew.
-        for _ in range(3):
-            table = solve(dials, work_of(seen, dials), seen.flops, levels)
-            failed = _failing(run, dials, table)
-            if not failed:
-                return Plan(tuple(dials), tuple(rejected), table)
-            rejected += [(dial.name, reason) for dial, reason in failed.items()]
-            dials = [dial for dial in dials if dial not in failed]
+        others, rejected = propose(subject, chosen)
+        with other_weights(model):
+            widths, not_widths = propose_widths(subject, chosen)
+            dials: list[Dial] = [*widths, *others]
+            rejected += not_widths
+            # What fails makes the levels of the rest other ones, and these are proven anew.
+            for _ in range(3):
+                table = solve(dials, work_of(seen, dials), seen.flops, levels)
+                failed = _failing(run, dials, table)
+                if not failed:
+                    return Plan(tuple(dials), tuple(rejected), table)
+                rejected += [(dial.name, reason) for dial, reason in failed.items()]
+                dials = [dial for dial in dials if dial not in failed]
     rejected += [(dial.name, "not proven in three rounds") for dial in dials]
     return Plan((), tuple(rejected), solve([], [], 0.0, 1))
 

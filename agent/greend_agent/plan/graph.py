@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,11 @@ class Trace:
     """The FLOPs of each module without those of the modules inside it."""
     roots: tuple[Any, ...]
     """The nodes of what the forward returned."""
+
+    def reads(self) -> Counter[nn.Parameter]:
+        """How often the forward reads each parameter: once, where only its layer does, called once."""
+        users = _users(self.roots)
+        return Counter({n.variable: len(used) for n, used in users.items() if kind_of(n) == _LEAF})
 
 
 def trace(model: nn.Module, run: Run) -> Trace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,9 +95,14 @@ class Fitness:
     """Which layers can be windowed at all."""
 
     def __init__(
-        self, model: nn.Module, called: Iterable[nn.Module], trained: Collection[nn.Parameter] | None
+        self,
+        model: nn.Module,
+        called: Iterable[nn.Module],
+        trained: Collection[nn.Parameter] | None,
+        reads: Mapping[nn.Parameter, int] | None = None,
     ) -> None:
         self._called = Counter(called)
+        self._reads = reads or {}
         self._owners = Counter(
             id(p) for m in model.modules() for p in m._parameters.values() if p is not None
         )
@@ -128,6 +133,8 @@ class Fitness:
             return f"is a {type(param).__name__}"
         if self._owners[id(param)] != 1:
             return "is tied to another layer's"
+        if self._reads.get(param, 1) > 1:
+            return "is read beside its layer's call"
         if self._trained is not None and id(param) not in self._trained:
             return "is not trained by the optimizer"
         if param._backward_hooks or getattr(param, "_post_accumulate_grad_hooks", None):

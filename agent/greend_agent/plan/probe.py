@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 _CONTAINERS = ("_parameters", "_buffers", "_modules")
 _COLLECTIONS = (list, dict, set, deque, OrderedDict, defaultdict)
@@ -48,12 +49,15 @@ class Run:
         self._model, self._call = model, call
 
     def __call__(self, *, training: bool = False) -> Any:
-        """Run in eval mode, where nothing is random, or in the modes that the modules are in."""
+        """Run in eval mode, or in the modes that the modules are in but without dropout."""
         # Anew for each run, as a dial may be turned down meanwhile.
         state = _State(self._model)
         try:
-            for module in self._model.modules() if not training else ():
-                module.training = False
+            for module in self._model.modules():
+                if training:
+                    _stop_dropping(module)
+                else:
+                    module.training = False
             # A model may change what it is given.
             again = Call.of(self._call.args, self._call.kwargs)
             return self._model(*again.args, **again.kwargs)
@@ -79,6 +83,40 @@ def undisturbed(model: nn.Module, call: Call) -> Iterator[Run]:
         except Exception:  # a batch that the model counts on, or another layout than batch first
             run = Run(model, call)
         yield run
+
+
+def _stop_dropping(module: nn.Module) -> None:
+    # Whatever the probability is called. What is dropped is random, and another thing in a narrower model.
+    for name, value in list(vars(module).items()):
+        if type(value) is float and ("drop" in name or (name == "p" and isinstance(module, _DropoutNd))):
+            vars(module)[name] = 0.0
+
+
+@contextlib.contextmanager
+def other_weights(model: nn.Module) -> Iterator[None]:
+    """Give a model other weights inside, of a size to which training brings them.
+
+    Fresh weights hide mistakes: with queries near zero every layout of heads looks right, and behind a
+    projection that is zero nothing is seen at all. What holds for how a model is made holds for any.
+    """
+    params = [p for p in model.parameters() if p.is_floating_point() and type(p) is nn.Parameter]
+    kept = [(p.data, p.data.clone()) for p in params]
+    # A block of random numbers over and over, which costs a copy; of prime length, so that no two rows of
+    # a usual width are equal.
+    block = torch.randn(65521, generator=torch.Generator().manual_seed(0))
+    try:
+        for data, _ in kept:
+            if data.numel():
+                noise = block[: data.numel()].to(data)
+                noise = noise.repeat(-(-data.numel() // len(noise)))[: data.numel()].view(data.shape)
+                if data.dim() > 1:
+                    data.copy_(noise.mul_((1.5 * data.shape[0] / data.numel()) ** 0.5))
+                else:
+                    data.add_(noise, alpha=0.2)
+        yield
+    finally:
+        for data, values in kept:
+            data.copy_(values)
 
 
 class _State:

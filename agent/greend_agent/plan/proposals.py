@@ -40,7 +40,8 @@ class Subject:
     @property
     def fit(self) -> Fitness:
         """Which of its layers can be windowed."""
-        return Fitness(self.model, (call.layer.module for call in self.seen.calls), self.trained)
+        called = (call.layer.module for call in self.seen.calls)
+        return Fitness(self.model, called, self.trained, self.seen.reads())
 
 
 _OTHERS: dict[str, Callable[[Subject], Found]] = {
@@ -55,21 +56,25 @@ _OTHERS: dict[str, Callable[[Subject], Found]] = {
 
 
 def propose(subject: Subject, knobs: Collection[str]) -> tuple[list[Dial], list[Rejected]]:
-    """Return the dials of the knobs named, and of modules that say themselves how they shrink.
+    """Return the dials of knobs that look at the model as it is, and of modules that say how they shrink.
 
     With what was looked at and cannot be turned, and why.
     """
     dials: list[Dial] = []
     rejected: list[Rejected] = []
-    if not WIDTHS.isdisjoint(knobs):
-        widths, not_widths = _widths(subject)
-        dials += [width for width in widths if width.knob in knobs]
-        rejected += not_widths
     own: Found = elastic.find(subject.model, subject.trained)
     for found, left in (own, *(find(subject) for knob, find in _OTHERS.items() if knob in knobs)):
         dials += found
         rejected += left
     return dials, rejected
+
+
+def propose_widths(subject: Subject, knobs: Collection[str]) -> tuple[list[Width], list[Rejected]]:
+    """Return the hidden widths of the knobs named; the model is best given other weights meanwhile."""
+    if WIDTHS.isdisjoint(knobs):
+        return [], []
+    widths, rejected = _widths(subject)
+    return [width for width in widths if width.knob in knobs], rejected
 
 
 def _widths(subject: Subject) -> tuple[list[Width], list[Rejected]]:
@@ -98,6 +103,8 @@ def _settle_layouts(run: Run, attentions: Sequence[Attention]) -> tuple[list[Wid
         which = known[attention.kind]
         if isinstance(which, str):
             rejected.append((attention.name, which))
+        elif which >= len(attention.layouts):
+            rejected.append((attention.name, "its heads are not laid out as those of others of its make"))
         else:
             settled.append(attention.layouts[which])
     return settled, rejected

@@ -21,6 +21,8 @@ from greend_agent.window import WindowSet
 
 _AT_READER = 1e-4
 _AT_OUTPUT = 1e-3
+_IN_TRAINING = 2e-2
+"""Statistics of a batch of two can be ill-conditioned."""
 _OUTLANDISH = 4.0
 _HALF_PRECISION = 2e-2
 """bfloat16 keeps 8 bits: sums of another length differ by this much though the mathematics is equal."""
@@ -63,13 +65,13 @@ def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -
                         unseen.enter_context(_estranged(cut))
                 for cut in done.blinds:
                     unseen.enter_context(_blind(cut))
-            expected = _observe(run, readers)
+            expected, trained = _observe(run, readers), _observe(run, readers, training=True)
         stack.callback(narrowed.restore)
         narrowed.apply(0)
         try:
             actual = _observe(run, readers)
-            # Some code runs in training only. Its values are random, but it must not count hidden units.
-            rehearsed = [t.shape for t in tensors_in(run(training=True))]
+            # Some code runs in training only, and must not count hidden units either.
+            rehearsed = _observe(run, readers, training=True)
         except Exception as error:
             return _raises(error)
     for reader in readers:
@@ -84,8 +86,12 @@ def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -
         _close(a, e, _AT_OUTPUT) for a, e in zip(actual.output, expected.output, strict=True)
     ):
         return "narrowed, the model's output changes shape, or depends on the hidden units themselves"
-    if rehearsed != run.usual_shapes:
+    if [t.shape for t in rehearsed.output] != run.usual_shapes:
         return "narrowed, the model's output in training changes shape"
+    for reader in readers:
+        whole = _kept_of(trained.seen[reader], reader, turned, counts)
+        if not _close(rehearsed.seen.get(reader), whole, _IN_TRAINING):
+            return "narrowed, its reader gives other values in training"
     return None
 
 
@@ -141,7 +147,7 @@ class _Observation:
         self.output: list[torch.Tensor] = []
 
 
-def _observe(run: Run, readers: Sequence[nn.Module]) -> _Observation:
+def _observe(run: Run, readers: Sequence[nn.Module], *, training: bool = False) -> _Observation:
     result = _Observation()
 
     def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -150,7 +156,7 @@ def _observe(run: Run, readers: Sequence[nn.Module]) -> _Observation:
 
     handles = [reader.register_forward_hook(note) for reader in readers]
     try:
-        result.output = [t.detach().clone() for t in tensors_in(run())]
+        result.output = [t.detach().clone() for t in tensors_in(run(training=training))]
     finally:
         for handle in handles:
             handle.remove()
