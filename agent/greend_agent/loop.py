@@ -193,6 +193,9 @@ class Loop:
             self.full_depth += 1
             try:
                 output = call()
+            except BaseException:
+                self.open = self._has_gradients
+                raise
             finally:
                 self.full_depth -= 1
             self._guarded(self._give_up, f"at level {low} the forward raised {type(error).__name__}: {error}")
@@ -203,12 +206,16 @@ class Loop:
         windows = self.windows
         if windows is not None and windows.level != windows.top:
             self._abandoned = windows.level
-            has_gradients = any(p.grad is not None for p in self._model.parameters())
+            has_gradients = self._has_gradients
             windows.restore(keep_gradients=True)
             windows.settle(windows.top)
             self.engine.restored()
             self.level = windows.top
             self.open = has_gradients
+
+    @property
+    def _has_gradients(self) -> bool:
+        return any(p.grad is not None for p in self._model.parameters())
 
     # --- the optimizer's step ---
 

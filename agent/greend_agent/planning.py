@@ -28,8 +28,9 @@ def planned(
 
     Raises what planning raises, once the other processes have been told.
     """
+    call = engine.share(call)  # where this fails, there are no others to be told
     try:
-        plan = _made(engine, optimizer, engine.share(call), levels, knobs)
+        plan = _made(engine, optimizer, call, levels, knobs)
     except Exception as error:
         engine.lacking(f"{type(error).__name__}: {error}")
         raise

@@ -52,6 +52,7 @@ def test_an_error_of_the_user_s_own_is_the_user_s_and_the_levels_stay():
     model = net()
     optimizer, agent = lowered(model)
 
+    optimizer.zero_grad()
     with pytest.raises(RuntimeError, match="normalized_shape"):
         model(torch.randn(2, WIDTH + 1))
 
