@@ -11,7 +11,8 @@ Between optimizer steps the model is always the original one; at the top level i
 
 from greend_agent.agent import Agent
 from greend_agent.attach import attach, full
-from greend_agent.domains import (
+from greend_agent.elastic import DynamicConv2d, DynamicLinear
+from greend_agent.norm.domains import (
     AdaptiveBatchNorm1d,
     AdaptiveBatchNorm2d,
     AdaptiveBatchNorm3d,
@@ -20,8 +21,7 @@ from greend_agent.domains import (
     load_domain_state_dict,
     make_adaptive,
 )
-from greend_agent.elastic import DynamicConv2d, DynamicLinear
-from greend_agent.norm import recalibrate
+from greend_agent.norm.recalibration import recalibrate
 
 __all__ = [
     "AdaptiveBatchNorm1d",

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from greend_agent.engines.compiled import original
 from greend_agent.link import Link
 from greend_agent.loop import Loop
-from greend_agent.norm import recalibrate
+from greend_agent.norm.recalibration import recalibrate
 from greend_agent.signals import Signals
 from greend_agent.times import LevelFigures
 

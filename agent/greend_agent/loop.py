@@ -15,19 +15,19 @@ from torch import nn
 from torch.optim import Optimizer
 
 from greend.clock import mono_ns
-from greend_agent.banked import BankedWindows
 from greend_agent.dial import Dial
 from greend_agent.engines import Engine, engine_for
 from greend_agent.engines.compiled import eagerly, elsewhere
 from greend_agent.hook import Hook
 from greend_agent.knobs.pace import Pace
+from greend_agent.norm.banked import BankedWindows
 from greend_agent.others import Others
 from greend_agent.plan import Call, Plan
 from greend_agent.plan.rank import rank
 from greend_agent.planning import fitted, planned
-from greend_agent.saving import Saving
 from greend_agent.signals import Position, Signals
 from greend_agent.times import Times
+from greend_agent.windows.saving import Saving
 
 _log = logging.getLogger("greend")
 

@@ -135,7 +135,7 @@ def run(wanted: Wanted, seed: int) -> tuple[list[float], list[float]]:
 @contextlib.contextmanager
 def _shared() -> Iterator[None]:
     """Inside, an agent has no statistics for a level: those of the top are cut as weights are."""
-    from greend_agent import banks
+    from greend_agent.norm import banks
 
     original, banks.tracking_layers = banks.tracking_layers, lambda model: {}
     try:

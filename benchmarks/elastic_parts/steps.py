@@ -26,7 +26,7 @@ from torch.nn import functional as F
 import greend_agent
 from greend_agent.dial import spread
 from greend_agent.knobs.width import Side, Width
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 PART, QUICK_ROUNDS = 0.25, 5
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from greend_agent.dial import spread
 from greend_agent.knobs.width import Side, Width
-from greend_agent.ladder import Index, Ladder
-from greend_agent.window import WindowSet
+from greend_agent.windows.ladder import Index, Ladder
+from greend_agent.windows.window import WindowSet
 
 
 class ConvBlock(nn.Module):

@@ -11,8 +11,8 @@ from torch import nn
 
 import greend_agent
 from greend_agent.knobs.around import Around, Front, both, fronted
-from greend_agent.ladder import UNTOUCHED, Attribute, Ladder
-from greend_agent.window import WindowSet
+from greend_agent.windows.ladder import UNTOUCHED, Attribute, Ladder
+from greend_agent.windows.window import WindowSet
 
 from .nets import OPTIMIZERS, batches, net, step, train
 

@@ -102,7 +102,7 @@ def test_a_second_attach_gives_the_same_agent_and_a_request_stays_within_the_lev
 
 def test_an_error_of_ours_never_reaches_the_loop(monkeypatch):
     model, optimizer, agent = lowered()
-    monkeypatch.setattr("greend_agent.window.WindowSet.apply", lambda self, level: 1 / 0)
+    monkeypatch.setattr("greend_agent.windows.window.WindowSet.apply", lambda self, level: 1 / 0)
     train(model, optimizer, batches(2))
 
     assert agent.report()[0] == "stays full: ZeroDivisionError: division by zero"

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import greend_agent
-from greend_agent.banked import BankedWindows
-from greend_agent.ladder import Ladder, Window
+from greend_agent.norm.banked import BankedWindows
+from greend_agent.windows.ladder import Ladder, Window
 
 from .pair import shared
 

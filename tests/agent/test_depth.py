@@ -13,7 +13,7 @@ import greend_agent
 from greend_agent.dial import spread
 from greend_agent.knobs.depth import LEAST
 from greend_agent.plan.probe import Call
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 from .blocks import IMAGES, TOKENS, Basic, Own, PostLN, PreLN, ReZero, Scaled, disagreements, found, net
 

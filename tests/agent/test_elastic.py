@@ -17,7 +17,7 @@ from greend_agent.plan import Call, make_plan
 from greend_agent.plan.layers import Fitness
 from greend_agent.plan.probe import undisturbed
 from greend_agent.plan.prove import prove
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 C = 6
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from greend_agent.gradients import Unpadded, padded, unpadded
+from greend_agent.windows.gradients import Unpadded, padded, unpadded
 
 from .loops import backward, lowered
 from .nets import HIDDEN, WIDTH, batches, step, train

@@ -14,7 +14,7 @@ from greend_agent.knobs.width import Side, Width
 from greend_agent.plan.layers import Fitness
 from greend_agent.plan.probe import Call, undisturbed
 from greend_agent.plan.prove import prove
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 C = 6
 

@@ -7,7 +7,7 @@ import torch
 
 import greend_agent
 from greend_agent import refusals
-from greend_agent.moments import Arrears, missing_share
+from greend_agent.windows.moments import Arrears, missing_share
 
 from .nets import HIDDEN, OPTIMIZERS, batches, net, step, train
 
@@ -15,7 +15,7 @@ from .nets import HIDDEN, OPTIMIZERS, batches, net, step, train
 def opened_update(make_up: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
     """Run long at level 0, open the windows; the mean first update of the opened and of the live entries."""
     if not make_up:
-        monkeypatch.setattr("greend_agent.moments.Arrears.settle", lambda *args: None)
+        monkeypatch.setattr("greend_agent.windows.moments.Arrears.settle", lambda *args: None)
     model = net()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=0.0)
     agent = greend_agent.attach(model, optimizer)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from greend_agent.plan import Call, make_plan
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 from .middles import FFN, D, H, Own, X, plan_of
 

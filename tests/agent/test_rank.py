@@ -13,7 +13,7 @@ from greend_agent.dial import spread
 from greend_agent.knobs.width import Side, Width
 from greend_agent.plan import Call, make_plan
 from greend_agent.plan.rank import importance, permutable, reorder
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 from .middles import FFN, D, H, Own, X, plan_of
 from .nets import batches, net, step

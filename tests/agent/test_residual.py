@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from greend_agent.dial import spread
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 from .blocks import TOKENS, Basic, D, Own, PostLN, PreLN, ReZero, Scaled, call_of, disagreements, found, net
 

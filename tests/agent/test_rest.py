@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from greend_agent.resting import Resting
-from greend_agent.window import WindowSet
+from greend_agent.windows.resting import Resting
+from greend_agent.windows.window import WindowSet
 
 from .by_hand import attention_net, ladder, run
 from .loops import backward, lowered

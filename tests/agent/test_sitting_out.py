@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from greend_agent.window import UNTOUCHED, Attribute, Ladder, Window, WindowSet
+from greend_agent.windows.window import UNTOUCHED, Attribute, Ladder, Window, WindowSet
 
 from .nets import OPTIMIZERS, batches, net
 

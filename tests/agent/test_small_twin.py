@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from greend_agent.window import UNTOUCHED, Attribute, Ladder, Window, WindowSet
+from greend_agent.windows.window import UNTOUCHED, Attribute, Ladder, Window, WindowSet
 
 from .by_hand import attention_net, conv_net, ladder, outside, run, seen, small_twin, tensors
 
@@ -113,8 +113,8 @@ def test_the_middle_of_a_kernel_trains_as_a_convolution_of_that_size(kind):
 @pytest.fixture
 def large(monkeypatch):
     """Windows count as large, however small they are."""
-    monkeypatch.setattr("greend_agent.window._AT_ONCE_BYTES", 0)
-    monkeypatch.setattr("greend_agent.window._NARROW", 0)
+    monkeypatch.setattr("greend_agent.windows.window._AT_ONCE_BYTES", 0)
+    monkeypatch.setattr("greend_agent.windows.window._NARROW", 0)
 
 
 def test_a_large_window_with_gaps_is_a_view_at_first_and_a_copy_once_the_level_is_held(large):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import greend_agent
-from greend_agent.window import Ladder, Refused, Window, WindowSet
+from greend_agent.windows.window import Ladder, Refused, Window, WindowSet
 
 from .nets import HIDDEN, OPTIMIZERS, batches, net, step, train
 

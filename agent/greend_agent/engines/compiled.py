@@ -27,7 +27,7 @@ from greend_agent.engines.local import Engine
 from greend_agent.hook import Hook
 from greend_agent.plan import Call, Plan
 from greend_agent.plan.probe import Run, tensors_in
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 _IN_PLACE = "_compiled_call_impl"
 """What `module.compile()` sets, and a call of the module looks for; private to torch, it may be missing."""

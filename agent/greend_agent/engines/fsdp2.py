@@ -23,9 +23,9 @@ from torch.utils._pytree import tree_map
 from greend_agent.engines.shards import LocalState, Shard, ShardedArrears
 from greend_agent.engines.together import Alone, Together, lent
 from greend_agent.knobs.around import Around
-from greend_agent.ladder import UNTOUCHED, Attribute, Index, Ladder
 from greend_agent.plan import Call, Plan
 from greend_agent.refusals import is_sharded
+from greend_agent.windows.ladder import UNTOUCHED, Attribute, Index, Ladder
 
 _FULL = -1
 

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch.optim import Optimizer
 
-from greend_agent.ladder import Index
-from greend_agent.moments import Arrears
+from greend_agent.windows.ladder import Index
+from greend_agent.windows.moments import Arrears
 
 
 class Shard:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from greend_agent.ladder import UNTOUCHED, Attribute, Ladder
+from greend_agent.windows.ladder import UNTOUCHED, Attribute, Ladder
 
 
 class Around:

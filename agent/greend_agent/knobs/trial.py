@@ -13,7 +13,7 @@ import torch
 
 from greend_agent.dial import Dial, spread
 from greend_agent.plan.probe import Run, tensors_in
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from torch import nn
 
 from greend_agent.dial import Cut, Dial, Kept, spread
 from greend_agent.plan.probe import Run, tensors_in
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 _AT_READER = 1e-4
 _AT_OUTPUT = 1e-3

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from greend_agent.dial import Dial, spread
 from greend_agent.plan import Plan
-from greend_agent.window import Index, WindowSet
+from greend_agent.windows.window import Index, WindowSet
 
 from .family import Inputs, tensors, training_loss
 

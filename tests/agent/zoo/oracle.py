@@ -12,7 +12,7 @@ from torch import nn
 
 from greend_agent.dial import Cut, Dial, spread
 from greend_agent.knobs.width import Side, Width
-from greend_agent.window import Ladder, WindowSet
+from greend_agent.windows.window import Ladder, WindowSet
 
 from .family import Inputs, tensors, training_loss
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from greend_agent.ladder import Part
+from greend_agent.windows.ladder import Part
 
 
 def padded(small: torch.Tensor, whole: torch.Tensor, blocks: list[Part]) -> torch.Tensor:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from greend_agent.ladder import Part
-from greend_agent.moments import SECOND_MOMENTS
-from greend_agent.resting import Resting
-from greend_agent.seen import Seen
+from greend_agent.windows.ladder import Part
+from greend_agent.windows.moments import SECOND_MOMENTS
+from greend_agent.windows.resting import Resting
+from greend_agent.windows.seen import Seen
 
 State = dict[str, Any]
 

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from greend_agent.banks import Banks
-from greend_agent.domains import adaptive_layers
-from greend_agent.ladder import Ladder
-from greend_agent.window import WindowSet
+from greend_agent.norm.banks import Banks
+from greend_agent.norm.domains import adaptive_layers
+from greend_agent.windows.ladder import Ladder
+from greend_agent.windows.window import WindowSet
 
 
 def refusal(model: nn.Module) -> str | None:

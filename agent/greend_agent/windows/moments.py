@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch.optim import Optimizer
 
-from greend_agent.ladder import Index, parts
+from greend_agent.windows.ladder import Index, parts
 
 SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum", "step_size")
 """By their names in torch.optim; Rprop's step size too, which is never to be zero."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch.optim import Optimizer
 
-from greend_agent.gradients import Unpadded, padded, unpadded
-from greend_agent.ladder import Index, parts
-from greend_agent.seen import Seen, is_dense
-from greend_agent.state_window import StateWindow
+from greend_agent.windows.gradients import Unpadded, padded, unpadded
+from greend_agent.windows.ladder import Index, parts
+from greend_agent.windows.seen import Seen, is_dense
+from greend_agent.windows.state_window import StateWindow
 
 
 class Worn:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from greend_agent.hook import Hook
-from greend_agent.window import WindowSet
+from greend_agent.windows.window import WindowSet
 
 
 class Saving:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from greend_agent.norm import STATISTICS
+from greend_agent.norm.recalibration import STATISTICS
 
 
 class _Adaptive(_BatchNorm):

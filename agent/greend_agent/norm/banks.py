@@ -19,8 +19,8 @@ from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from greend_agent.hook import Hook
-from greend_agent.ladder import Index, Ladder
-from greend_agent.norm import STATISTICS, tracking_layers
+from greend_agent.norm.recalibration import STATISTICS, tracking_layers
+from greend_agent.windows.ladder import Index, Ladder
 
 _log = logging.getLogger("greend")
 

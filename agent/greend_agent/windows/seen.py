@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from greend_agent.ladder import Part
+from greend_agent.windows.ladder import Part
 
 # Private; a copy of 64 KiB in 2.3 µs instead of 2.9.
 _foreach_copy: Callable[[list[torch.Tensor], list[torch.Tensor]], object] | None = getattr(

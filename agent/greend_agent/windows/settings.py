@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from greend_agent.ladder import UNTOUCHED, Attribute
+from greend_agent.windows.ladder import UNTOUCHED, Attribute
 
 _ABSENT = object()
 

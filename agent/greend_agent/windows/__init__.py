@@ -1,0 +1,1 @@
+"""A model's tensors become windows on their own storage, and whole again."""
