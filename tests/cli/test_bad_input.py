@@ -129,7 +129,7 @@ def test_a_required_daemon_that_is_not_there_starts_nothing(greend, home, monkey
         (["--colour"], "No such option"),
         (["run", "--bugdet", "3J", "--", "true"], "No such option '--bugdet'"),
         (["run", "--steps", "0", "--", "true"], "0 is not in the range"),
-        (["run", "--levels", "9", "--", "true"], "9 is not in the range"),
+        (["run", "--levels", "9", "--", "true"], "from 1 to 8 levels"),
         (["jobs", "-n", "0"], "0 is not in the range"),
         (["history", "--since", "99999999999d"], "read '99999999999d' as a time"),
         (["history", "--unit", "kw"], "'kw' is not one of"),

@@ -163,7 +163,7 @@ class Compiled(Engine):
         try:
             for level in range(windows.top + 1):
                 windows.apply(level)
-                output = Run(self.outer, Call(args, kwargs))(training=True)
+                output = Run(self.outer, Call(args, kwargs))(training=True, dropout=True)
                 sums = [t.sum() for t in tensors_in(output) if t.requires_grad]
                 torch.autograd.grad(sums, parameters, allow_unused=True)
                 windows.restore()

@@ -48,16 +48,16 @@ class Run:
     def __init__(self, model: nn.Module, call: Call) -> None:
         self._model, self._call = model, call
 
-    def __call__(self, *, training: bool = False) -> Any:
-        """Run in eval mode, or in the modes that the modules are in but without dropout."""
+    def __call__(self, *, training: bool = False, dropout: bool = False) -> Any:
+        """Run in eval mode, or in the modes that the modules are in, where not asked for without dropout."""
         # Anew for each run, as a dial may be turned down meanwhile.
         state = _State(self._model)
         try:
             for module in self._model.modules():
-                if training:
-                    _stop_dropping(module)
-                else:
+                if not training:
                     module.training = False
+                elif not dropout:
+                    _stop_dropping(module)
             # A model may change what it is given.
             again = Call.of(self._call.args, self._call.kwargs)
             return self._model(*again.args, **again.kwargs)
