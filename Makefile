@@ -44,7 +44,7 @@ soak: setup   ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout=1800
 
 bench: setup   ## Every benchmark; the last line of each is one JSON object
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:   ## Remove the venv and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache

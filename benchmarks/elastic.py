@@ -79,7 +79,7 @@ def main():
         sign, bound = HELD_TO.get(name, ("", None))
         met = bound is None or (value <= bound if sign == AT_MOST else value >= bound)
         held_to = "" if bound is None else f"{sign} {bound}"
-        print(f"{name:<26}{value:>12}   {held_to:<10}{'' if met else '  MISSED'}".rstrip())
+        print(f"{name:<26}{value:>12.4g}   {held_to:<10}{'' if met else '  MISSED'}".rstrip())
     print(json.dumps(figures))
 
 

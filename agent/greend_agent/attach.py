@@ -38,8 +38,7 @@ def attach(
     turned down, e.g. ["ffn", "heads", "depth"], by default hidden widths (ffn, heads and channels). `steps`
     is how many optimizer steps the job will make, where you know; `already` how many it has made before.
 
-    At a lower level the gradients of narrowed parameters are gone (None) after the optimizer's step: read
-    them before it.
+    After a step at a lower level the gradients of narrowed parameters have zeros outside of the window.
 
     Raises ValueError for levels that there cannot be and knobs that there are not, TypeError for something
     that is no optimizer, and GreendError only with GREEND_REQUIRED=1 in the environment, when the daemon

@@ -148,7 +148,7 @@ def switching(rank: int, rounds: int) -> dict[str, float]:
             into.append((whole.took_s, part.took_s))
     job.close()
     found = {
-        name: _undisturbed([one[which] for one in times[1:]]) * 1e3
+        name: statistics.median([one[which] for one in times[1:]]) * 1e3
         for name, times, which in (
             ("switch_down_ms", down, 0),
             ("switch_up_ms", up, 0),
@@ -218,7 +218,7 @@ def agreement(rank: int, rounds: int) -> dict[str, float]:
     job.close()
     added = statistics.median(a / b for a, b in zip(times[True], times[False], strict=True)) - 1
     step_s = statistics.median(times[False])
-    waited = _undisturbed(in_vote) / step_s
+    waited = statistics.median(in_vote) / step_s
     return {
         "agreement_overhead": (max(0.0, added) + waited) / together.SELDOM,
         "agreement_changing": max(0.0, added) + waited,
@@ -230,11 +230,6 @@ def _cpu_s(job: Job, rows: int) -> float:
     began = time.process_time()
     job.step(LEVELS - 1, rows)
     return time.process_time() - began
-
-
-def _undisturbed(seconds: list[float]) -> float:
-    """Return the tenth percentile: what else runs makes some steps longer, and none shorter."""
-    return statistics.quantiles(seconds, n=10)[0] if len(seconds) >= 10 else min(seconds)
 
 
 def _slowest(seconds: float) -> float:
