@@ -9,6 +9,7 @@ not trained on, and FLOPs relative to asking the top about each; means over the 
 
 import argparse
 import json
+import logging
 import random
 import statistics
 
@@ -74,6 +75,7 @@ def run(seed, epochs):
 
 
 def measure(quick):
+    logging.getLogger("greend").setLevel(logging.ERROR)  # no daemon is wanted here
     torch.set_num_threads(1)
     seeds, epochs = (1, 4) if quick else (3, 12)
     runs = [run(seed, epochs) for seed in range(seeds)]
