@@ -58,6 +58,10 @@ def retain(
     for tier, coarser, keep_s in ((SECOND, MINUTE, seconds_keep_s), (MINUTE, HOUR, minutes_keep_s)):
         # Whole buckets of the coarser tier, or an edge of it would be half kept.
         target = int(now_s - keep_s) // coarser.size_s * coarser.size_s
+        if tier is not SECOND:
+            # Never ahead of the seconds, which go a slice at a time: a row that comes late would be kept as
+            # a second where there is no minute any more, and be counted there and in its hour.
+            target = min(target, marks.kept_from(SECOND) // coarser.size_s * coarser.size_s)
         gone += _forget(
             connection, marks, tier, min(target, marks.done.get(coarser.name, 0)), coarser, buckets
         )
