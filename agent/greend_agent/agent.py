@@ -75,7 +75,7 @@ class Agent:
     @property
     def want(self) -> int:
         """The level that the next step will have."""
-        return max(0, min(self._signals.want, self._loop.top))
+        return self._loop.want
 
     @property
     def step_count(self) -> int:
@@ -161,11 +161,8 @@ class Agent:
             raise RuntimeError("at: a step is under way; do this between the optimizer's step and a forward")
         self._loop.open = True
         try:
-            with (
-                self._loop.windows.visiting(level)
-                if self._loop.windows is not None
-                else contextlib.nullcontext()
-            ):
+            windows = self._loop.windows
+            with windows.visiting(level) if windows is not None else contextlib.nullcontext():
                 yield
         finally:
             self._loop.open = False
@@ -192,11 +189,8 @@ class Agent:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the agent has beside the model: the level asked for, and each level's batch norm."""
-        banks = (
-            self._loop.windows.banks.state_dict()
-            if self._loop.windows is not None
-            else dict(self._loop.saved)
-        )
+        windows = self._loop.windows
+        banks = windows.banks.state_dict() if windows is not None else dict(self._loop.saved)
         return {"level": self._signals.want, "banks": banks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -85,6 +85,11 @@ class Loop:
         """The level of the untouched model."""
         return len(self.costs) - 1
 
+    @property
+    def want(self) -> int:
+        """The level that is asked for, within those that there are."""
+        return max(0, min(self._signals.want, self.top))
+
     def start(self) -> None:
         """Hang the hooks on the model and the optimizer."""
         self._handles.append(self._optimizer.register_step_post_hook(self._on_step))
@@ -148,7 +153,7 @@ class Loop:
         level = top = self.top
         if self.windows is not None:
             self.engine.left = None if self._total is None else max(0, self._total - self.steps)
-            level = self.engine.level(top if self.full_depth else min(self._signals.want, top), top)
+            level = self.engine.level(top if self.full_depth else self.want, top)
             if self.full_depth:
                 level = top  # whatever other processes do: inside `full` the shapes are the original ones
             if level < top:
@@ -238,7 +243,7 @@ class Loop:
                 self._guarded(self._restore)
             if self._ranking and self._call is not None:
                 self._guarded(self._rank)
-            if self._signals.want < self.top:
+            if self.want < self.top:
                 self._guarded(self.catch)
         elif self._call is not None:
             self._guarded(self._plan)

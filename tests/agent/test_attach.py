@@ -60,6 +60,19 @@ def test_an_optimizer_of_another_model_disturbs_nothing():
     assert len(agent.costs) == 4
 
 
+def test_a_level_below_the_least_is_the_least():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    agent = greend_agent.attach(model, optimizer)
+    train(model, optimizer, batches(2))
+
+    agent._signals.want = -3  # as a directive may say
+    train(model, optimizer, batches(1))
+
+    assert (agent.want, agent.level) == (0, 0)
+    assert len(agent.costs) == 4
+
+
 def test_code_that_runs_in_training_only_and_counts_hidden_units_is_found_before_it_can_fail():
     class Noisy(Block):
         def forward(self, x):
