@@ -10,8 +10,8 @@ from torch import nn
 
 import greend_agent
 from greend_agent.knobs import microbatch
-from greend_agent.knobs.trial import turned_down
 from greend_agent.plan.probe import Call, undisturbed
+from greend_agent.plan.trial import turned_down
 
 from .nets import OPTIMIZERS, WIDTH, batches, net, train
 

@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 import greend_agent
 from greend_agent.knobs import tokens
-from greend_agent.knobs.trial import turned_down
 from greend_agent.plan.probe import Call, undisturbed
+from greend_agent.plan.trial import turned_down
 
 from .nets import OPTIMIZERS
 

@@ -20,8 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from greend_agent.dial import Dial, Setting, Turned
 from greend_agent.knobs.around import Around
 from greend_agent.knobs.outputs import with_tensors
-from greend_agent.knobs.trial import difference, said, turned_down
 from greend_agent.plan.probe import Call, Run, tensors_in
+from greend_agent.plan.trial import difference, said, turned_down
 
 QUARTERS = 4
 _TOLERANCE = 1e-4

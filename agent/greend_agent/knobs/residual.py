@@ -8,13 +8,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from greend_agent.plan.probe import Run
+from greend_agent.plan.graph import kind_of
+from greend_agent.plan.probe import Run
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -131,7 +131,7 @@ def _summands(node: Any) -> tuple[set[Any], str]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        kind = re.sub(r"Backward\d*$", "", type(node).__name__)
+        kind = kind_of(node)
         if kind in _ADDITIVE:
             stack += [source for source, _ in node.next_functions]
         else:

@@ -16,8 +16,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from greend_agent.dial import Dial, Setting, Turned
 from greend_agent.knobs.around import Around
-from greend_agent.knobs.trial import difference
 from greend_agent.plan.probe import Call, Run
+from greend_agent.plan.trial import difference
 
 LEAST = 1 / 4
 """No side is made smaller than this part of it."""

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from greend_agent.knobs.trial import said
 from greend_agent.plan.probe import Call, Run, tensors_in
+from greend_agent.plan.trial import said
 
 FIRST, LAST = 2, 1
 """So many blocks at either end always see all tokens."""

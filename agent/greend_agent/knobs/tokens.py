@@ -20,8 +20,8 @@ from torch import nn
 from greend_agent.dial import Dial, Setting, Turned
 from greend_agent.knobs.around import Around
 from greend_agent.knobs.stacks import FIRST, LAST, rerun, stacks_of, unfit
-from greend_agent.knobs.trial import difference
 from greend_agent.plan.probe import Call, Run
+from greend_agent.plan.trial import difference
 
 Keep = Literal["distinct", "random"]
 

@@ -58,13 +58,12 @@ class Trace:
     flops: float
     own_flops: dict[nn.Module, float]
     """The FLOPs of each module without those of the modules inside it."""
-    roots: tuple[Any, ...]
-    """The nodes of what the forward returned."""
+    users: dict[Any, list[Any]]
+    """For each node of the graph, those that its output goes into."""
 
     def reads(self) -> Counter[nn.Parameter]:
         """How often the forward reads each parameter: once, where only its layer does, called once."""
-        users = _users(self.roots)
-        return Counter({n.variable: len(used) for n, used in users.items() if kind_of(n) == _LEAF})
+        return Counter({n.variable: len(used) for n, used in self.users.items() if kind_of(n) == _LEAF})
 
 
 def trace(model: nn.Module, run: Run) -> Trace:
@@ -82,8 +81,8 @@ def trace(model: nn.Module, run: Run) -> Trace:
     finally:
         for handle in handles:
             handle.remove()
-    roots = tuple(tensor.grad_fn for tensor in tensors_in(output) if tensor.grad_fn is not None)
-    return Trace(tuple(calls), float(counter.get_total_flops()), own.found, roots)
+    roots = [tensor.grad_fn for tensor in tensors_in(output) if tensor.grad_fn is not None]
+    return Trace(tuple(calls), float(counter.get_total_flops()), own.found, _users(roots))
 
 
 def _flop_counter() -> Any:
@@ -156,7 +155,7 @@ class Walk:
         self._makers = {call.output_node: call for call in seen.calls if call.output_node is not None}
         self._known: dict[Any, Source] = {}
         self._outputs = {call.layer: call.output_node for call in seen.calls}
-        self._users = _users(seen.roots)
+        self._users = seen.users
         # A layer may be several nodes: a linear one is a product between two changes of shape.
         self._readers = {node for call in seen.calls if not call.layer.passes for node in _inside(call)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import random
 import sys
 from collections import OrderedDict, defaultdict, deque
@@ -47,6 +46,7 @@ class Run:
 
     def __init__(self, model: nn.Module, call: Call) -> None:
         self._model, self._call = model, call
+        self._usual: dict[bool, list[torch.Size]] = {}
 
     def __call__(self, *, training: bool = False, dropout: bool = False) -> Any:
         """Run in eval mode, or in the modes that the modules are in, where not asked for without dropout."""
@@ -64,10 +64,11 @@ class Run:
         finally:
             state.restore()
 
-    @functools.cached_property
-    def usual_shapes(self) -> list[torch.Size]:
-        """The shapes of what the untouched model returns in training."""
-        return [tensor.shape for tensor in tensors_in(self(training=True))]
+    def usual_shapes(self, *, training: bool) -> list[torch.Size]:
+        """Return the shapes of what the untouched model returns; to be asked first when it is untouched."""
+        if training not in self._usual:
+            self._usual[training] = [tensor.shape for tensor in tensors_in(self(training=training))]
+        return self._usual[training]
 
 
 @contextlib.contextmanager
@@ -93,6 +94,17 @@ def _stop_dropping(module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
+def borrowed(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Lend a tensor's data to be written to; its values are put back, and its version does not change."""
+    data = tensor.data
+    values = data.clone()
+    try:
+        yield data
+    finally:
+        data.copy_(values)
+
+
+@contextlib.contextmanager
 def other_weights(model: nn.Module) -> Iterator[None]:
     """Give a model other weights inside, of a size to which training brings them.
 
@@ -100,12 +112,12 @@ def other_weights(model: nn.Module) -> Iterator[None]:
     projection that is zero nothing is seen at all. What holds for how a model is made holds for any.
     """
     params = [p for p in model.parameters() if p.is_floating_point() and type(p) is nn.Parameter]
-    kept = [(p.data, p.data.clone()) for p in params]
     # A block of random numbers over and over, which costs a copy; of prime length, so that no two rows of
     # a usual width are equal.
     block = torch.randn(65521, generator=torch.Generator().manual_seed(0))
-    try:
-        for data, _ in kept:
+    with contextlib.ExitStack() as stack:
+        # All before any is written to: where memory does not suffice, nothing has happened yet.
+        for data in [stack.enter_context(borrowed(param)) for param in params]:
             if data.numel():
                 noise = block[: data.numel()].to(data)
                 noise = noise.repeat(-(-data.numel() // len(noise)))[: data.numel()].view(data.shape)
@@ -114,9 +126,6 @@ def other_weights(model: nn.Module) -> Iterator[None]:
                 else:
                     data.add_(noise, alpha=0.2)
         yield
-    finally:
-        for data, values in kept:
-            data.copy_(values)
 
 
 class _State:

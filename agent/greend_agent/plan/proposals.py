@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ WITHOUT_WINDOWS = frozenset({"depth", "tokens", "resolution", "precision", "micr
 Found = tuple[Sequence[Dial], Sequence[Rejected]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Subject:
     """A model, a call of it, and what was seen in a run."""
 
@@ -37,7 +38,7 @@ class Subject:
     seen: Trace
     trained: Collection[nn.Parameter] | None
 
-    @property
+    @functools.cached_property
     def fit(self) -> Fitness:
         """Which of its layers can be windowed."""
         called = (call.layer.module for call in self.seen.calls)
@@ -79,9 +80,8 @@ def propose_widths(subject: Subject, knobs: Collection[str]) -> tuple[list[Width
 
 def _widths(subject: Subject) -> tuple[list[Width], list[Rejected]]:
     walk, names = Walk(subject.seen), Names(subject.model)
-    fit = subject.fit
-    widths, rejected, blocked = find_widths(subject.seen, walk, fit, names)
-    attentions, unclear = find_heads(subject.model, blocked, walk, fit, names)
+    widths, rejected, blocked = find_widths(subject.seen, walk, subject.fit, names)
+    attentions, unclear = find_heads(subject.model, blocked, walk, subject.fit, names)
     heads, unproven = _settle_layouts(subject.run, attentions)
     # What was rejected as a plain width and turned out to be heads is not told twice.
     told = [name for name, _ in (*unclear, *unproven)] + [dial.name for dial in heads]

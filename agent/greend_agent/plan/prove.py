@@ -9,15 +9,15 @@ samples need not show, such as a maximum over all units, then does show.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from greend_agent.dial import Cut, Dial, Kept, spread
-from greend_agent.plan.probe import Run, tensors_in
-from greend_agent.windows.window import WindowSet
+from greend_agent.dial import Cut, Dial, Kept
+from greend_agent.plan.probe import Run, borrowed, tensors_in
+from greend_agent.plan.trial import all_turned_down, said
 
 _AT_READER = 1e-4
 _AT_OUTPUT = 1e-3
@@ -50,46 +50,47 @@ def prove(
 
 def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -> str | None:
     """Why the narrowed model differs; None when it does not."""
+    usual = run.usual_shapes(training=True)
     turned = [dial for dial in dials if counts[dial] < dial.full]
-    ladder = spread(turned, [[counts[d] for d in turned], [d.full for d in turned]])
-    narrowed = WindowSet(ladder)
+    done = [dial.turned(counts[dial]) for dial in turned]
+    makes = [cut for one in done for cut in one.cuts if cut not in one.blinds]
     readers = _running(turned, counts)
     with contextlib.ExitStack() as stack:
         for reader in readers:
-            stack.enter_context(_zeroed(getattr(reader, "bias", None)))
+            if isinstance(bias := getattr(reader, "bias", None), torch.Tensor):
+                stack.enter_context(borrowed(bias)).zero_()
         with contextlib.ExitStack() as unseen:
-            for dial in turned:
-                done = dial.turned(counts[dial])
-                for cut in done.cuts:
-                    if cut not in done.blinds and isinstance(cut.tensor, nn.Parameter):
-                        unseen.enter_context(_estranged(cut))
-                for cut in done.blinds:
-                    unseen.enter_context(_blind(cut))
+            for cut in makes:
+                if isinstance(cut.tensor, nn.Parameter):
+                    _estrange(unseen.enter_context(borrowed(cut.tensor)), cut)
+            for one in done:
+                for cut in one.blinds:
+                    _blind(unseen.enter_context(borrowed(cut.tensor)), cut)
             expected, trained = _observe(run, readers), _observe(run, readers, training=True)
-        stack.callback(narrowed.restore)
-        narrowed.apply(0)
+        stack.enter_context(all_turned_down(turned, [counts[dial] for dial in turned]))
         try:
             actual = _observe(run, readers)
             # Some code runs in training only, and must not count hidden units either.
             rehearsed = _observe(run, readers, training=True)
         except Exception as error:
-            return _raises(error)
+            return f"narrowed, it raises {said(error)}"
+    made = {cut.tensor: cut for cut in reversed(makes)}
     for reader in readers:
         if reader not in expected.seen:
             return "its reader is not called"
         if not expected.seen[reader].any():
             return "its reader's output is all zero, where nothing can be seen"
-        whole = _kept_of(expected.seen[reader], reader, turned, counts)
+        whole = _kept_of(expected.seen[reader], reader, made)
         if not _close(actual.seen.get(reader), whole, _AT_READER):
             return "narrowed, its reader gives other values than with the units left out"
     if len(actual.output) != len(expected.output) or not all(
         _close(a, e, _AT_OUTPUT) for a, e in zip(actual.output, expected.output, strict=True)
     ):
         return "narrowed, the model's output changes shape, or depends on the hidden units themselves"
-    if [t.shape for t in rehearsed.output] != run.usual_shapes:
+    if [t.shape for t in rehearsed.output] != usual:
         return "narrowed, the model's output in training changes shape"
     for reader in readers:
-        whole = _kept_of(trained.seen[reader], reader, turned, counts)
+        whole = _kept_of(trained.seen[reader], reader, made)
         if not _close(rehearsed.seen.get(reader), whole, _IN_TRAINING):
             return "narrowed, its reader gives other values in training"
     return None
@@ -97,20 +98,13 @@ def _disagreement(run: Run, dials: Sequence[Dial], counts: Mapping[Dial, int]) -
 
 def rehearse(run: Run, dials: Sequence[Dial], counts: Sequence[int]) -> str | None:
     """Say why the model does not run, in eval mode and in training, as one that returns the usual shapes."""
-    windows = WindowSet(spread(dials, [counts, [dial.full for dial in dials]]))
-    windows.apply(0)
-    try:
-        shapes = [[t.shape for t in tensors_in(run(training=training))] for training in (False, True)]
-    except Exception as error:
-        return _raises(error)
-    finally:
-        windows.restore()
-    usual = [[t.shape for t in tensors_in(run())], run.usual_shapes]
+    usual = [run.usual_shapes(training=training) for training in (False, True)]
+    with all_turned_down(dials, counts):
+        try:
+            shapes = [[t.shape for t in tensors_in(run(training=training))] for training in (False, True)]
+        except Exception as error:
+            return f"narrowed, it raises {said(error)}"
     return None if shapes == usual else "turned down, the model's output changes shape"
-
-
-def _raises(error: Exception) -> str:
-    return f"narrowed, it raises {type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"
 
 
 def _running(dials: Sequence[Dial], counts: Mapping[Dial, int]) -> list[nn.Module]:
@@ -125,18 +119,15 @@ def _running(dials: Sequence[Dial], counts: Mapping[Dial, int]) -> list[nn.Modul
     ]
 
 
-def _kept_of(
-    output: torch.Tensor, reader: nn.Module, dials: Sequence[Dial], counts: Mapping[Dial, int]
-) -> torch.Tensor:
+def _kept_of(output: torch.Tensor, reader: nn.Module, made: Mapping[torch.Tensor, Cut]) -> torch.Tensor:
     """Return what is kept of a reader's output that is itself a width which another dial narrows."""
     weight = getattr(reader, "weight", None)
-    for dial in dials:
-        done = dial.turned(counts[dial])
-        for cut in done.cuts:
-            if cut.tensor is weight and cut not in done.blinds:
-                channels = -1 if isinstance(reader, nn.Linear) or weight.dim() == 2 else 2 - weight.dim() - 1
-                return output.movedim(channels, 0)[cut.kept].movedim(0, channels)
-    return output
+    cut = made.get(weight) if isinstance(weight, torch.Tensor) else None
+    if cut is None:
+        return output
+    dims = cut.tensor.dim()
+    channels = -1 if isinstance(reader, nn.Linear) or dims == 2 else 2 - dims - 1
+    return output.movedim(channels, 0)[cut.kept].movedim(0, channels)
 
 
 class _Observation:
@@ -163,50 +154,23 @@ def _observe(run: Run, readers: Sequence[nn.Module], *, training: bool = False) 
     return result
 
 
-@contextlib.contextmanager
-def _zeroed(tensor: object) -> Iterator[None]:
-    """Zero what may be a bias inside; its version does not change."""
-    if not isinstance(tensor, torch.Tensor):
-        yield
-        return
-    kept = tensor.data.clone()
-    try:
-        tensor.data.zero_()
-        yield
-    finally:
-        tensor.data.copy_(kept)
-
-
-@contextlib.contextmanager
-def _blind(cut: Cut) -> Iterator[None]:
-    """Zero all that a cut does not keep, inside."""
-    data = cut.tensor.data
-    kept = data.clone()
+def _blind(data: torch.Tensor, cut: Cut) -> None:
+    """Zero all that a cut does not keep."""
     seen: list[Kept] = [slice(None)] * data.dim()
     seen[cut.dim] = cut.kept
-    try:
-        data.zero_()
-        data[tuple(seen)] = kept[tuple(seen)]
-        yield
-    finally:
-        data.copy_(kept)
+    kept = data[tuple(seen)].clone()
+    data.zero_()
+    data[tuple(seen)] = kept
 
 
-@contextlib.contextmanager
-def _estranged(cut: Cut) -> Iterator[None]:
-    """Make what a cut does not keep several times as large, inside, with alternating signs."""
-    data = cut.tensor.data
-    before = data.clone()
+def _estrange(data: torch.Tensor, cut: Cut) -> None:
+    """Make what a cut does not keep several times as large, with alternating signs."""
     factor = torch.full((data.shape[cut.dim],), _OUTLANDISH, dtype=data.dtype, device=data.device)
     factor[1::2] *= -1
     shift = factor.clone() if data.dim() == 1 else torch.zeros_like(factor)
     factor[cut.kept], shift[cut.kept] = 1, 0
     shape = [-1 if dim == cut.dim else 1 for dim in range(data.dim())]
-    try:
-        data.mul_(factor.view(shape)).add_(shift.view(shape))
-        yield
-    finally:
-        data.copy_(before)
+    data.mul_(factor.view(shape)).add_(shift.view(shape))
 
 
 def _close(actual: torch.Tensor | None, expected: torch.Tensor, tolerance: float) -> bool:

@@ -7,7 +7,7 @@ right ones cannot be proven of them, and need not be. That the training loop get
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
@@ -16,10 +16,15 @@ from greend_agent.plan.probe import Run, tensors_in
 from greend_agent.windows.window import WindowSet
 
 
-@contextlib.contextmanager
-def turned_down(dial: Dial, count: int) -> Iterator[None]:
+def turned_down(dial: Dial, count: int) -> contextlib.AbstractContextManager[None]:
     """Inside, the model has the dial at a position."""
-    windows = WindowSet(spread([dial], [[count], [dial.full]]))
+    return all_turned_down([dial], [count])
+
+
+@contextlib.contextmanager
+def all_turned_down(dials: Sequence[Dial], counts: Sequence[int]) -> Iterator[None]:
+    """Inside, the model has each dial at its position."""
+    windows = WindowSet(spread(dials, [counts, [dial.full for dial in dials]]))
     windows.apply(0)
     try:
         yield
