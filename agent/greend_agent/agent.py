@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from greend_agent.engines.compiled import original
+from greend_agent.compiling import original
 from greend_agent.link import Link
 from greend_agent.loop import Loop
 from greend_agent.norm.recalibration import recalibrate

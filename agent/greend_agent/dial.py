@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from greend_agent.knobs.around import both
-from greend_agent.windows.window import UNTOUCHED, Attribute, Index, Ladder, Window
+from greend_agent.windows.ladder import UNTOUCHED, Attribute, Index, Ladder, Window
 
 Kept = slice | torch.Tensor
 """Entries along one dimension: the first ones, or those with the indices in a vector of int64."""

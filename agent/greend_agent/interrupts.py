@@ -11,11 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from greend_agent.compiling import IN_PLACE
 from greend_agent.hook import Hook
-
-_IN_PLACE = "_compiled_call_impl"
-"""What a module calls when it is called, if set. Private, but the one place that no copy, pickle or
-signature of the module shows; where torch no longer looks there, nothing is noticed."""
 
 
 class Interrupts:
@@ -26,13 +23,13 @@ class Interrupts:
 
     def __init__(self, module: nn.Module, hook: Hook, make: Callable[[Callable[[], Any]], Any]) -> None:
         self._module, self._hook, self._make = module, hook, make
-        if getattr(module, _IN_PLACE, None) is None:
-            setattr(module, _IN_PLACE, self)
+        if getattr(module, IN_PLACE, None) is None:
+            setattr(module, IN_PLACE, self)
 
     def remove(self) -> None:
         """Look no longer."""
-        if vars(self._module).get(_IN_PLACE) is self:
-            delattr(self._module, _IN_PLACE)
+        if vars(self._module).get(IN_PLACE) is self:
+            delattr(self._module, IN_PLACE)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module as it would be called."""

@@ -15,9 +15,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from greend.clock import mono_ns
+from greend_agent.compiling import eagerly
 from greend_agent.dial import Dial
 from greend_agent.engines import Engine, engine_for
-from greend_agent.engines.compiled import eagerly, elsewhere
+from greend_agent.engines.compiled import elsewhere
 from greend_agent.hook import Hook
 from greend_agent.knobs.pace import Pace
 from greend_agent.norm.banked import BankedWindows

@@ -8,8 +8,8 @@ from typing import Any
 from torch.optim import Optimizer
 
 from greend_agent import refusals
+from greend_agent.compiling import eagerly
 from greend_agent.engines import Engine
-from greend_agent.engines.compiled import eagerly
 from greend_agent.knobs.around import fronted
 from greend_agent.norm import banked
 from greend_agent.norm.banked import BankedWindows

@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from greend_agent.knobs import microbatch, precision, resolution, tokens
 from greend_agent.knobs.pace import Pace
-from greend_agent.plan.trial import turned_down
 from greend_agent.plan import Call
 from greend_agent.plan.probe import undisturbed
+from greend_agent.plan.trial import turned_down
 from greend_agent.signals import Signals
 
 WIDTH, HEADS, LENGTH, VOCABULARY = 256, 4, 256, 512

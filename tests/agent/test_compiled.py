@@ -13,7 +13,7 @@ import torch._dynamo
 from torch import nn
 
 import greend_agent
-from greend_agent.engines import compiled
+from greend_agent.compiling import original
 from greend_agent.engines.doorway import Doorway
 
 from .nets import OPTIMIZERS, Block, batches, net, step, train
@@ -286,7 +286,7 @@ def test_a_model_that_is_compiled_in_mid_run_stays_full_and_compiles_nothing_of_
 def test_a_copy_and_a_pickle_made_in_mid_step_are_ordinary_models(way):
     called, optimizer, agent = attached(way, "eager")
     agent.request(0)
-    model = compiled.original(called)
+    model = original(called)
     called(batches(1)[0]).sum().backward()
     with greend_agent.full(model):
         copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]

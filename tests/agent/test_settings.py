@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from greend_agent.windows.window import UNTOUCHED, Attribute, Ladder, Refused, Window, WindowSet
+from greend_agent.windows.ladder import UNTOUCHED, Attribute, Ladder, Window
+from greend_agent.windows.window import Refused, WindowSet
 
 OWN = "marks"
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from greend_agent.windows.window import UNTOUCHED, Attribute, Ladder, Window, WindowSet
+from greend_agent.windows.ladder import UNTOUCHED, Attribute, Ladder, Window
+from greend_agent.windows.window import WindowSet
 
 from .by_hand import attention_net, conv_net, ladder, outside, run, seen, small_twin, tensors
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import greend_agent
-from greend_agent.windows.window import Ladder, Refused, Window, WindowSet
+from greend_agent.windows.ladder import Ladder, Window
+from greend_agent.windows.window import Refused, WindowSet
 
 from .nets import HIDDEN, OPTIMIZERS, batches, net, step, train
 

@@ -9,10 +9,8 @@ Planning runs the model eagerly, as the graph walk and the proof hang hooks on i
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import sys
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import nn
 
 from greend.clock import mono_ns
 from greend_agent import refusals
+from greend_agent.compiling import IN_PLACE, is_compiled, is_loaded, original
 from greend_agent.engines.compile_times import CompileTimes
 from greend_agent.engines.doorway import Doorway
 from greend_agent.engines.local import Engine
@@ -29,32 +28,10 @@ from greend_agent.plan import Call, Plan
 from greend_agent.plan.probe import Run, tensors_in
 from greend_agent.windows.window import WindowSet
 
-_IN_PLACE = "_compiled_call_impl"
-"""What `module.compile()` sets, and a call of the module looks for; private to torch, it may be missing."""
-
 _PARALLEL = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
 
 _GRAPHS_PER_LEVEL = 4
 """In training and in evaluation, each for one batch size and then for any."""
-
-
-def original(model: nn.Module) -> nn.Module:
-    """Return the module inside what `torch.compile(module)` returned; any other as it is."""
-    inner: Any = model
-    while type(inner).__name__ == "OptimizedModule":
-        inner = inner._orig_mod
-    found: nn.Module = inner
-    return found
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether a call of the module, not of something in it, runs compiled."""
-    return original(module) is not module or getattr(module, _IN_PLACE, None) is not None
-
-
-def is_loaded() -> bool:
-    """Whether anything in this process can have been compiled; torch loads its compiler when it is used."""
-    return "torch._dynamo" in sys.modules
 
 
 def engine_of(model: nn.Module, callers: Sequence[nn.Module] = ()) -> Compiled | str | None:
@@ -98,7 +75,7 @@ class Compiled(Engine):
     def on_forward(self, hook: Hook) -> list[Any]:
         """Have a hook called before each forward, outside of any graph."""
         self._doorways = [
-            Doorway(caller, "forward" if original(caller) is not caller else _IN_PLACE, hook)
+            Doorway(caller, "forward" if original(caller) is not caller else IN_PLACE, hook)
             for caller in self._callers
             if is_compiled(caller)
         ]
@@ -175,7 +152,7 @@ class Compiled(Engine):
 
     def _compiled_calls(self) -> Iterator[Any]:
         for module in (m for caller in self._callers for m in caller.modules() if is_compiled(m)):
-            call = vars(module).get(_IN_PLACE) or module.forward
+            call = vars(module).get(IN_PLACE) or module.forward
             yield call.inside if isinstance(call, Doorway) else call
 
     def close(self) -> None:
@@ -214,19 +191,6 @@ def make_room(levels: int) -> str | None:
 
 
 _room: dict[int, int] = {}
-
-
-@contextlib.contextmanager
-def eagerly() -> Iterator[None]:
-    """Inside, nothing that is called runs compiled, nor is compiled."""
-    stance: Any = getattr(torch.compiler, "set_stance", None)
-    if not is_loaded() or stance is None:
-        yield
-        return
-    with stance("force_eager"), warnings.catch_warnings():
-        # That counting FLOPs, which takes a global hook, sees a wrapper and what is in it.
-        warnings.filterwarnings("ignore", "Using `torch.compile")
-        yield
 
 
 def elsewhere(model: nn.Module) -> Compiled | None:

@@ -12,7 +12,8 @@ from greend_agent import refusals
 from greend_agent.hook import Hook
 from greend_agent.interrupts import Interrupts
 from greend_agent.plan import Call, Plan
-from greend_agent.windows.window import Ladder, WindowSet
+from greend_agent.windows.ladder import Ladder
+from greend_agent.windows.window import WindowSet
 
 
 class Engine:

@@ -17,7 +17,7 @@ from greend_agent.engines.ranks import PLANNING_S, Ranks
 from greend_agent.hook import Hook
 from greend_agent.plan import Call, Plan
 from greend_agent.signals import TOP
-from greend_agent.windows.window import Ladder
+from greend_agent.windows.ladder import Ladder
 
 GONE = TOP << 1
 """The vote of a rank that cannot change level any more: after it, nobody does."""

@@ -20,6 +20,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedBuffer
 
+from greend_agent.compiling import eagerly
+
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """The buffers of a batch norm, which is also the order of torch's own."""
 
@@ -75,7 +77,7 @@ def recalibrate(
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(_random_numbers_kept(where))
-        stack.enter_context(_eager())
+        stack.enter_context(eagerly())  # a graph made before has none of the hooks in it
         stack.enter_context(_evaluating(model))
         for layer, one in moments.items():
             handle = layer.register_forward_pre_hook(one.on_input, with_kwargs=True)
@@ -196,10 +198,3 @@ def _random_numbers_kept(device: torch.device) -> Iterator[None]:
             random.setstate(python)
             if numpy is not None and before is not None:
                 numpy.random.set_state(before)
-
-
-def _eager() -> contextlib.AbstractContextManager[object]:
-    """Run compiled models as they were written: a graph made before has none of the hooks in it."""
-    stance: Any = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    # Using it loads the compiler, a second, without which nothing can have been compiled.
-    return stance("force_eager") if stance and "torch._dynamo" in sys.modules else contextlib.nullcontext()

@@ -15,7 +15,7 @@ from greend_agent.plan.probe import Call, Run, other_weights, undisturbed
 from greend_agent.plan.proposals import WIDTHS, Subject, propose, propose_widths
 from greend_agent.plan.prove import prove, rehearse
 from greend_agent.plan.widths import Rejected
-from greend_agent.windows.window import Ladder
+from greend_agent.windows.ladder import Ladder
 
 __all__ = ["Call", "Plan", "make_plan"]
 

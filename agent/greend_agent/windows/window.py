@@ -16,15 +16,12 @@ import torch
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.optim import Optimizer
 
-from greend_agent.windows.ladder import UNTOUCHED, Attribute, Index, Ladder, Window
+from greend_agent.windows.ladder import Index, Ladder
 from greend_agent.windows.moments import Arrears
 from greend_agent.windows.seen import copy_all
 from greend_agent.windows.settings import Settings
 from greend_agent.windows.state_window import Odd
 from greend_agent.windows.worn import Worn
-
-__all__ = ["UNTOUCHED", "Attribute", "Index", "Ladder", "Refused", "Window", "WindowSet"]
-
 
 _AT_ONCE_BYTES = 64 * 1024
 _NARROW = 16

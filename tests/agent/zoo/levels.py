@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from greend_agent.dial import Dial, spread
 from greend_agent.plan import Plan
-from greend_agent.windows.window import Index, WindowSet
+from greend_agent.windows.ladder import Index
+from greend_agent.windows.window import WindowSet
 
 from .family import Inputs, tensors, training_loss
 

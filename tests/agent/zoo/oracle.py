@@ -12,7 +12,8 @@ from torch import nn
 
 from greend_agent.dial import Cut, Dial, spread
 from greend_agent.knobs.width import Side, Width
-from greend_agent.windows.window import Ladder, WindowSet
+from greend_agent.windows.ladder import Ladder
+from greend_agent.windows.window import WindowSet
 
 from .family import Inputs, tensors, training_loss
 
