@@ -24,9 +24,8 @@ for you to know that the smaller size is good for training, and only that the mo
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -34,6 +33,9 @@ from torch import nn
 from greend_agent.dial import Cut, Dial, Setting, Turned
 from greend_agent.knobs.kernel import SMALLEST, kernel
 from greend_agent.knobs.steps import Steps
+
+if TYPE_CHECKING:
+    from greend_agent.plan.layers import Fitness
 
 __all__ = ["Cut", "Dial", "DynamicConv2d", "DynamicLinear", "Elastic", "Setting", "Steps", "Turned", "find"]
 
@@ -159,15 +161,8 @@ _LEAST_WIDTH = 2
 """The state of a bias of one entry could not be told from the optimizer's step counter."""
 
 
-def find(
-    model: nn.Module, trained: Collection[nn.Parameter] | None = None
-) -> tuple[list[Dial], list[tuple[str, str]]]:
-    """Return the dials of the modules that say how they shrink, and those that cannot with the reason.
-
-    `trained`: what the optimizer steps; None: all.
-    """
-    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
-    steps = None if trained is None else {id(p) for p in trained}
+def find(model: nn.Module, fit: Fitness) -> tuple[list[Dial], list[tuple[str, str]]]:
+    """Return the dials of the modules that say how they shrink, and those that cannot with the reason."""
     found: list[Dial] = []
     rejected: list[tuple[str, str]] = []
     for name, module in model.named_modules():
@@ -180,7 +175,7 @@ def find(
             continue
         for dial in dials:
             tensors = {id(c.tensor): c.tensor for n in range(1, dial.full) for c in dial.turned(n).cuts}
-            reasons = (_unfit(tensor, owners, steps) for tensor in tensors.values())
+            reasons = (_unfit(tensor, fit) for tensor in tensors.values())
             reason = next((reason for reason in reasons if reason is not None), None)
             if reason is None:
                 found.append(dial)
@@ -189,14 +184,9 @@ def find(
     return found, rejected
 
 
-def _unfit(tensor: torch.Tensor, owners: Counter[int], trained: Collection[int] | None) -> str | None:
+def _unfit(tensor: torch.Tensor, fit: Fitness) -> str | None:
     """Why a tensor cannot be windowed; None when it can."""
-    if not isinstance(tensor, nn.Parameter):
-        return None if not tensor.requires_grad else "what it cuts is computed, not a parameter or a buffer"
-    if owners[id(tensor)] > 1:
-        return "a weight that it cuts is tied to another layer's"
-    if trained is not None and id(tensor) not in trained:
-        return "a weight that it cuts is not trained by the optimizer"
-    if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
-        return "a weight that it cuts has a gradient hook that may expect its full shape"
-    return None
+    if isinstance(tensor, nn.Parameter):
+        reason = fit.of_param(tensor)
+        return None if reason is None else f"a weight that it cuts {reason}"
+    return "what it cuts is computed, not a parameter or a buffer" if tensor.requires_grad else None

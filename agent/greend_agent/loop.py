@@ -25,7 +25,7 @@ from greend_agent.norm.banked import BankedWindows
 from greend_agent.others import Others
 from greend_agent.plan import Call, Plan
 from greend_agent.plan.rank import rank
-from greend_agent.planning import fitted, planned
+from greend_agent.planning import Lack, fitted, planned
 from greend_agent.signals import Position, Signals
 from greend_agent.times import Times
 from greend_agent.windows.saving import Saving
@@ -212,12 +212,9 @@ class Loop:
         windows = self.windows
         if windows is not None and windows.level != windows.top:
             self._abandoned = windows.level
-            has_gradients = self._has_gradients
-            windows.restore(keep_gradients=True)
-            windows.settle(windows.top)
-            self.engine.restored()
+            self.open = self._has_gradients
+            self._make_whole(windows)
             self.level = windows.top
-            self.open = has_gradients
 
     @property
     def _has_gradients(self) -> bool:
@@ -274,8 +271,8 @@ class Loop:
     def _plan(self) -> None:
         call, self._call = self._call, None
         plan = planned(self.engine, self._optimizer, call, levels=self._levels, knobs=self._knobs)
-        if isinstance(plan, str):
-            self._stay_full(plan)
+        if isinstance(plan, Lack):
+            self._stay_full(plan.reason, plan.report)
         else:
             self._install(plan)
 
@@ -330,20 +327,22 @@ class Loop:
         windows, self.windows = self.windows, None
         if windows is not None:
             with contextlib.suppress(Exception):
-                windows.restore(keep_gradients=True)
-                windows.settle(windows.top)
+                self._make_whole(windows)
+
+    def _make_whole(self, windows: BankedWindows) -> None:
+        """Take windows off for good, with the gradients of a step that is still to come."""
+        try:
+            windows.restore(keep_gradients=True)
+            windows.settle(windows.top)
+        finally:
             self.engine.restored()
 
-    def _stay_full(self, reason: str) -> None:
+    def _stay_full(self, reason: str, found: Sequence[str] = ()) -> None:
         # Hooks stay: one of them may be the caller, and steps are still to be counted.
         self._looking, self._call = False, None
         self.costs, self.level, self.times = [1.0], 0, Times()
-        first, *rest = reason.split("\n")
-        self.report = [
-            f"stays full: {first}",
-            *rest,
-            *(line for line in self.report if "seen yet" not in line),
-        ]
+        before = [line for line in found or self.report if "seen yet" not in line]
+        self.report = [f"stays full: {reason}", *before]
         self._announce(self.costs, self.report)
 
 

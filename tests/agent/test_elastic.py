@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import greend_agent
+from greend_agent import elastic
 from greend_agent.dial import spread
-from greend_agent.elastic import Cut, DynamicConv2d, DynamicLinear, Setting, Steps, Turned, find
+from greend_agent.elastic import Cut, DynamicConv2d, DynamicLinear, Setting, Steps, Turned
 from greend_agent.knobs import kernel
 from greend_agent.plan import Call, make_plan
 from greend_agent.plan.layers import Fitness
@@ -20,6 +21,10 @@ from greend_agent.plan.prove import prove
 from greend_agent.windows.window import WindowSet
 
 C = 6
+
+
+def find(model, trained=None):
+    return elastic.find(model, Fitness(model, model.modules(), trained))
 
 
 def windows_of(model: nn.Module, optimizer=None) -> WindowSet:

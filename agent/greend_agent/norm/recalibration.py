@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import random
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedBuffer
 
 from greend_agent.compiling import eagerly
+from greend_agent.randomness import random_numbers_kept
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """The buffers of a batch norm, which is also the order of torch's own."""
@@ -185,16 +184,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-@contextlib.contextmanager
-def _random_numbers_kept(device: torch.device) -> Iterator[None]:
-    # A loader draws a seed from torch's generator, and its transforms may use any of the three.
-    python, numpy = random.getstate(), sys.modules.get("numpy")
-    before = numpy.random.get_state() if numpy is not None else None
+def _random_numbers_kept(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    # A loader draws a seed from torch's generator, and its transforms may use any.
     known = hasattr(torch.get_device_module(device), "get_rng_state_all")
-    with torch.random.fork_rng([device] if known else [], device_type=device.type if known else "cuda"):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            if numpy is not None and before is not None:
-                numpy.random.set_state(before)
+    return random_numbers_kept([device], device.type) if known else random_numbers_kept()

@@ -131,10 +131,14 @@ class Fitness:
             return "is computed (parametrized), not a parameter" if computed else None
         if type(param) is not nn.Parameter:
             return f"is a {type(param).__name__}"
+        if (reason := self.of_param(param)) is not None:
+            return reason
+        return "is read beside its layer's call" if self._reads.get(param, 1) > 1 else None
+
+    def of_param(self, param: nn.Parameter) -> str | None:
+        """Why a parameter cannot be windowed, whatever it is read by; None when it can."""
         if self._owners[id(param)] != 1:
             return "is tied to another layer's"
-        if self._reads.get(param, 1) > 1:
-            return "is read beside its layer's call"
         if self._trained is not None and id(param) not in self._trained:
             return "is not trained by the optimizer"
         if param._backward_hooks or getattr(param, "_post_accumulate_grad_hooks", None):

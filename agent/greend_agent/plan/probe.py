@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
+
+from greend_agent.randomness import random_numbers_kept
 
 _CONTAINERS = ("_parameters", "_buffers", "_modules")
 _COLLECTIONS = (list, dict, set, deque, OrderedDict, defaultdict)
@@ -60,7 +60,8 @@ class Run:
                     _stop_dropping(module)
             # A model may change what it is given.
             again = Call.of(self._call.args, self._call.kwargs)
-            return self._model(*again.args, **again.kwargs)
+            with random_numbers_kept(_cuda_devices()):
+                return self._model(*again.args, **again.kwargs)
         finally:
             state.restore()
 
@@ -129,7 +130,7 @@ def other_weights(model: nn.Module) -> Iterator[None]:
 
 
 class _State:
-    """Random numbers, buffers, and the attributes of the modules, to be put back."""
+    """Buffers, and the attributes of the modules, to be put back."""
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = [
@@ -140,11 +141,6 @@ class _State:
         noted = {id(v): v for m in model.modules() for name, v in vars(m).items() if name not in own}
         self._noted = [(v, v.copy()) for v in noted.values() if type(v) in _COLLECTIONS]
         self._buffers = [(b, b._version, b.detach().clone()) for b in model.buffers()]
-        self._python = random.getstate()
-        numpy = sys.modules.get("numpy")
-        self._numpy = numpy.random.get_state() if numpy is not None else None
-        self._cpu = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if _cuda_is_up() else []
 
     def restore(self) -> None:
         for module, attributes, contents in self._modules:
@@ -159,17 +155,12 @@ class _State:
                 # Batch norm updates its buffers without a new version.
                 if buffer._version != version or not torch.equal(buffer, value):
                     buffer.copy_(value)
-        random.setstate(self._python)
-        if self._numpy is not None:
-            sys.modules["numpy"].random.set_state(self._numpy)
-        torch.set_rng_state(self._cpu)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
 
 
-def _cuda_is_up() -> bool:
+def _cuda_devices() -> range:
     # Asking for the generators' state would initialise it.
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    is_up = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return range(torch.cuda.device_count() if is_up else 0)
 
 
 def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ def propose(subject: Subject, knobs: Collection[str]) -> tuple[list[Dial], list[
     """
     dials: list[Dial] = []
     rejected: list[Rejected] = []
-    own: Found = elastic.find(subject.model, subject.trained)
+    own: Found = elastic.find(subject.model, subject.fit)
     for found, left in (own, *(find(subject) for knob, find in _OTHERS.items() if knob in knobs)):
         dials += found
         rejected += left
