@@ -7,13 +7,12 @@ answers, and the top where the largest probability is below the threshold. Accur
 not trained on, and FLOPs relative to asking the top about each; means over the seeds.
 """
 
-import argparse
-import json
 import logging
 import random
 import statistics
 
 import torch
+from part import main
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -94,8 +93,4 @@ def measure(quick):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="one seed, in seconds")
-    print(json.dumps(measure(parser.parse_args().quick)))
+    main(measure, __doc__)

@@ -10,10 +10,7 @@ order; CPU time on one thread, the ratio within a round, its median.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
-import os
 import random
 import shutil
 import statistics
@@ -25,6 +22,7 @@ from typing import Any
 
 import torch
 import torch._dynamo
+from part import at_socket, main
 from torch import nn
 
 import greend_agent
@@ -130,25 +128,16 @@ def measure(quick: bool) -> dict[str, float]:
 @contextmanager
 def _alone() -> Iterator[None]:
     """One thread, no daemon, and a compiler that has nothing in store from an earlier run."""
-    threads, before = torch.get_num_threads(), os.environ.get("GREEND_SOCKET")
+    threads = torch.get_num_threads()
     logging.getLogger("greend").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     torch._dynamo.reset()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["GREEND_SOCKET"] = f"{folder}/nobody.sock"
+    with tempfile.TemporaryDirectory() as folder, at_socket(f"{folder}/nobody.sock"):
         try:
             yield
         finally:
             torch.set_num_threads(threads)
-            os.environ.pop("GREEND_SOCKET")
-            if before is not None:
-                os.environ["GREEND_SOCKET"] = before
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    result = measure(parser.parse_args().quick)
-    for name, value in result.items():
-        print(f"{name:<24} {value:.3f}")
-    print(json.dumps(result))
+    main(measure, __doc__)

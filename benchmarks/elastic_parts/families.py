@@ -10,8 +10,6 @@ all of this holds. FLOPs are those that torch counts in a forward. The same is a
 a plan that does not hold is a false accept. Seconds are CPU seconds on one thread.
 """
 
-import argparse
-import json
 import logging
 import sys
 import time
@@ -26,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "agent"))
 
 import zoo
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from part import main
 from zoo import levels, oracle
 from zoo.huggingface import causal, llama
 from zoo.random_nets import built, specs, trains
@@ -176,11 +175,5 @@ def measure(quick):
     return figures
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    print(json.dumps(measure(parser.parse_args().quick)))
-
-
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

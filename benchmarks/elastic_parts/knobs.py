@@ -7,13 +7,12 @@ the ratio taken round by round, the median of the rounds. Memory is what a forwa
 as allocated, at its peak. bfloat16 is not claimed to be fast: it is measured, and used where it is.
 """
 
-import argparse
-import json
 import statistics
 import time
 import weakref
 
 import torch
+from part import main
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -161,11 +160,4 @@ def measure(quick):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a few rounds, in seconds")
-    figures = measure(parser.parse_args().quick)
-    for name, value in figures.items():
-        print(f"{name:28} {value}")
-    print(json.dumps(figures))
+    main(measure, __doc__)

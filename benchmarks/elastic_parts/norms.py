@@ -10,9 +10,7 @@ steps. "Shared", not with --quick, is what a level has when all of them share on
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import logging
 import os
 import random
@@ -21,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from part import main
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -179,11 +178,5 @@ def _mean(rows: list[list[float]]) -> list[float]:
     return [statistics.mean(column) for column in zip(*rows, strict=True)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    print(json.dumps(measure(parser.parse_args().quick)))
-
-
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

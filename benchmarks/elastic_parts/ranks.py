@@ -8,11 +8,7 @@ variants are interleaved step by step.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
 import logging
-import os
 import random
 import statistics
 import tempfile
@@ -24,6 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from part import at_socket, main
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -263,7 +260,7 @@ def measure(quick: bool) -> dict[str, float]:
     """Return the figures; the first five are claims."""
     logging.getLogger("greend").setLevel(logging.ERROR)  # no daemon is wanted here
     threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as folder, _at_socket(f"{folder}/nobody.sock"):
+    with tempfile.TemporaryDirectory() as folder, at_socket(f"{folder}/nobody.sock"):
         mp.spawn(_serve, (folder, quick), nprocs=RANKS)
         found = torch.load(Path(folder) / "found")
         torch.set_num_threads(1)
@@ -274,22 +271,5 @@ def measure(quick: bool) -> dict[str, float]:
     return {**first, **found}
 
 
-@contextlib.contextmanager
-def _at_socket(path: str) -> Any:
-    before = os.environ.get("GREEND_SOCKET")
-    os.environ["GREEND_SOCKET"] = path
-    try:
-        yield
-    finally:
-        os.environ.pop("GREEND_SOCKET")
-        if before is not None:
-            os.environ["GREEND_SOCKET"] = before
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    result = measure(parser.parse_args().quick)
-    for name, value in result.items():
-        print(f"{name:<24} {value:.6g}")
-    print(json.dumps(result))
+    main(measure, __doc__)

@@ -9,8 +9,6 @@ Python that imports nothing but the standard library's usual part, as tools do.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import resource
@@ -18,6 +16,8 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from part import main
 
 import greend_agent
 
@@ -51,9 +51,4 @@ def _start(program: str, with_shim: bool) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    result = measure(parser.parse_args().quick)
-    for name, value in result.items():
-        print(f"{name:<24} {value:.2f}")
-    print(json.dumps(result))
+    main(measure, __doc__)

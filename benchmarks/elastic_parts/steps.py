@@ -13,13 +13,12 @@ the moments of what is switched off have decayed into denormal numbers, and stay
 and off again on 85 M parameters with all moments; a return to the top also makes up what these have missed.
 """
 
-import argparse
-import json
 import logging
 import statistics
 import time
 
 import torch
+from part import main
 from torch import nn
 from torch.nn import functional as F
 
@@ -295,11 +294,5 @@ def measure(quick):
     return {name: round(value, 4) for name, value in result.items()}
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    print(json.dumps(measure(parser.parse_args().quick)))
-
-
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)
