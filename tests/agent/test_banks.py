@@ -17,6 +17,7 @@ import greend_agent
 from greend_agent.norm.banked import BankedWindows
 from greend_agent.windows.ladder import Ladder, Window
 
+from .graphs import Graphs
 from .pair import shared
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -507,21 +508,15 @@ def test_nothing_is_held_from_one_step_to_the_next():
 
 
 def test_a_compiled_model_gets_no_graph_for_what_the_averages_need():
-    graphs = [0]
-
-    def backend(graph, inputs):
-        graphs[0] += 1
-        return graph.forward
-
-    net = convnet()
-    model = torch.compile(net, backend=backend)
+    net, graphs = convnet(), Graphs()
+    model = torch.compile(net, backend=graphs)
     optimizer = optimizer_of(net)
     agent = greend_agent.attach(model, optimizer, levels=4, steps=10_000)
     step(model, optimizer)
     for level in (0, 1, 2, 3):
         agent.request(level)
         step(model, optimizer)
-    warm, numbers = graphs[0], random.Random(0)
+    warm, numbers = graphs.made, random.Random(0)
     visited = set()
     for _ in range(24):
         agent.request(numbers.randrange(4))
@@ -529,7 +524,7 @@ def test_a_compiled_model_gets_no_graph_for_what_the_averages_need():
         visited.add(agent.level)
 
     assert visited == {0, 1, 2, 3}
-    assert graphs[0] == warm
+    assert graphs.made == warm
 
 
 # --- beside the steps ---

@@ -16,6 +16,7 @@ import greend_agent
 from greend_agent.compiling import original
 from greend_agent.engines.doorway import Doorway
 
+from .graphs import Graphs
 from .nets import OPTIMIZERS, Block, batches, net, step, train
 
 pytestmark = pytest.mark.filterwarnings(
@@ -37,21 +38,6 @@ class Net(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x
-
-
-class Graphs:
-    """A backend that compiles nothing, and counts."""
-
-    def __init__(self) -> None:
-        self.made = self.dynamic = 0
-        self.fail = False
-
-    def __call__(self, graph: torch.fx.GraphModule, inputs: list) -> object:
-        if self.fail:
-            raise RuntimeError("no such kernel")
-        self.made += 1
-        self.dynamic += any(isinstance(i, torch.SymInt) for i in inputs)
-        return graph.forward
 
 
 @pytest.fixture(autouse=True)
