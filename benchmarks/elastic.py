@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-PARTS = Path(__file__).parent / "elastic_parts"
 ORDER = ("steps", "start", "families", "ranks", "compiled", "norms", "knobs", "cascade")
 
 AT_MOST, AT_LEAST = "<=", ">="
@@ -46,11 +45,11 @@ HELD_TO = {
 }
 
 
-def figures_of(part, quick):
+def figures_of(script, quick):
     """Run a part, show what it prints, and return its figures."""
-    print(f"== {part}", flush=True)
+    print(f"== {script.stem}", flush=True)
     began = time.perf_counter()
-    command = [sys.executable, str(PARTS / f"{part}.py"), *(["--quick"] if quick else [])]
+    command = [sys.executable, str(script), *(["--quick"] if quick else [])]
     last = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
@@ -59,29 +58,30 @@ def figures_of(part, quick):
             else:
                 print(line, end="", flush=True)
     if process.returncode:
-        raise SystemExit(f"{part}: it ended with code {process.returncode}")
+        raise SystemExit(f"{script.stem}: it ended with code {process.returncode}")
     print(f"   {time.perf_counter() - began:.0f} s\n", flush=True)
     return json.loads(last)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, nets and seeds")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(ORDER)}; all without one")
+def main(doc, folder, order, held_to):
+    """Run the parts in a folder that the command line names, and print all figures beside what they are held to."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and seeds")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(order)}; all without one")
     args = parser.parse_args()
-    if unknown := set(args.parts) - set(ORDER):
-        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}")
+    if unknown := set(args.parts) - set(order):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(order)}")
 
     figures = {}
-    for part in args.parts or ORDER:
-        figures |= figures_of(part, args.quick)
+    for part in args.parts or order:
+        figures |= figures_of(folder / f"{part}.py", args.quick)
     for name, value in figures.items():
-        sign, bound = HELD_TO.get(name, ("", None))
+        sign, bound = held_to.get(name, ("", None))
         met = bound is None or (value <= bound if sign == AT_MOST else value >= bound)
-        held_to = "" if bound is None else f"{sign} {bound}"
-        print(f"{name:<26}{value:>12.4g}   {held_to:<10}{'' if met else '  MISSED'}".rstrip())
+        beside = "" if bound is None else f"{sign} {bound}"
+        print(f"{name:<26}{value:>12.4g}   {beside:<10}{'' if met else '  MISSED'}".rstrip())
     print(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, Path(__file__).parent / "elastic_parts", ORDER, HELD_TO)

@@ -71,7 +71,9 @@ def main():
         free_result = train(script, free_name)
         free = ask("greend", "jobs", free_name)["job"]
         budget_j = free["energy_j"] * SHARE
-        held_result = train(script, held_name, "--budget", f"{budget_j:.1f}J")
+        # With the steps known nothing need be kept back for a run that turns out longer than the last.
+        options = "--budget", f"{budget_j:.1f}J", "--steps", str(free["steps_done"])
+        held_result = train(script, held_name, *options)
         answer = ask("greend", "jobs", held_name)
         held, decisions = answer["job"], answer["decisions"]
         budget_j = held["budget_j"]

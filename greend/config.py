@@ -6,7 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -66,19 +66,52 @@ class Governor(Section, frozen=True):
     """Energy of each job that names none, e.g. "30kJ"; empty: no budget."""
     lease_ttl_s: float = 30.0
     """An agent that hears nothing for so long goes back to the top (a budget given by hand holds)."""
-    hold_s: float = 5.0
-    """The least time between two changes of a job's level."""
+    down_s: float = 2.0
+    """The least time between a change of a job's level and a fall, unless it is urgent."""
+    up_s: float = 5.0
+    """The least time between a change of a job's level and a rise."""
     warmup_s: float = 2.0
     """Time at the top before the first decision, to measure what a step costs."""
     finish_share: float = 0.3
     """Share of the steps that a job is to end with at the top."""
     reserve_share: float = 0.02
     """Share of a budget kept back for what follows the last step."""
+    on_loss: Literal["top", "safe"] = "top"
+    """What an agent does that hears nothing for the lease's time: back to the top, or to `safe_level`."""
+    safe_level: int = 0
+    """The level of `on_loss = "safe"`."""
+    holds_may_raise: bool = False
+    """A hold may also keep a job up against budgets; never against a power cap or for safety's sake."""
 
     @property
     def job_budget_j(self) -> float | None:
         """The default budget in joules, or None."""
         return parse_energy(self.job_budget) if self.job_budget else None
+
+
+class Pricing(Section, frozen=True):
+    """What a kWh emits and costs here; nothing is assumed, so that without a figure there are no grams."""
+
+    intensity_g_per_kwh: float | None = None
+    """Yearly mean of the grid, in gCO2e per kWh."""
+    intensity_source: str = ""
+    """Where that figure comes from, in words."""
+    forecast: str = ""
+    """A CSV file `start,g_per_kwh` (ISO 8601 times) that another program keeps fresh; empty: none."""
+    price_per_kwh: float | None = None
+    currency: str = ""
+    """Of the price, as it is printed."""
+
+
+class Actuator(Section, frozen=True):
+    """The privileged process that turns device limits."""
+
+    socket: str = ""
+    """Where it listens; empty: /run/greend-actuator.sock where that is there."""
+    search: bool = False
+    """Search each job's energy-optimal device limit, and run it there, before its level is lowered."""
+    max_slowdown: float = 0.1
+    """How much longer a step may take for that, as a share."""
 
 
 class Config(Section, frozen=True):
@@ -89,6 +122,10 @@ class Config(Section, frozen=True):
     energy: Energy = Energy()
     retention: Retention = Retention()
     governor: Governor = Governor()
+    pricing: Pricing = Pricing()
+    actuator: Actuator = Actuator()
+    policies: dict[str, dict[str, Any]] = {}
+    """Policy rules by name; what may stand in one is said in `greend.governor.rules`."""
 
 
 Mode = Literal["user", "system"]
@@ -132,13 +169,18 @@ def _check(config: Config) -> None:
         ("daemon.period_s", config.daemon.period_s, 0.05),
         ("daemon.flush_s", config.daemon.flush_s, 0.05),
         ("governor.lease_ttl_s", config.governor.lease_ttl_s, 0.1),
-        ("governor.hold_s", config.governor.hold_s, 0.0),
+        ("governor.down_s", config.governor.down_s, 0.0),
+        ("governor.up_s", config.governor.up_s, 0.0),
         ("governor.warmup_s", config.governor.warmup_s, 0.0),
+        ("governor.safe_level", config.governor.safe_level, 0),
         ("sources.fake_power_w", config.sources.fake_power_w, 0.0),
         ("retention.seconds_h", config.retention.seconds_h, 1.0),
         ("retention.minutes_d", config.retention.minutes_d, 1.0),
+        ("pricing.intensity_g_per_kwh", config.pricing.intensity_g_per_kwh, 0.0),
+        ("pricing.price_per_kwh", config.pricing.price_per_kwh, 0.0),
+        ("actuator.max_slowdown", config.actuator.max_slowdown, 0.0),
     ):
-        if not (value >= low and math.isfinite(value)):
+        if value is not None and not (value >= low and math.isfinite(value)):
             raise ConfigError(f"{where} = {value}: it must be at least {low:g} and finite")
     for where, value in (
         ("governor.finish_share", config.governor.finish_share),

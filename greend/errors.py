@@ -8,8 +8,11 @@
     ├── DaemonNotRunning           3   nobody listens on the socket
     ├── PermissionDenied           4   somebody listens, but not to you
     ├── NotSupported               5   this machine cannot (no sensor and no model)
+    │   └── Unenforceable          5   a limit that nothing here can hold
     ├── ConfigError                6   a configuration file that does not fit
     ├── SourceError                1   a counter could not be read
+    ├── ControlError               1   a device's limit could not be read or set
+    │   └── ControlHeld            1   somebody else holds it
     ├── ProtocolError              1   the other side of the socket refused or made no sense
     │   └── NotFound               1   no such job
     ├── SocketInUse                1   another daemon holds the socket
@@ -53,6 +56,10 @@ class NotSupported(GreendError):
     exit_code = 5
 
 
+class Unenforceable(NotSupported):
+    """A limit that nothing on this machine can hold: it is refused before it is taken."""
+
+
 class ConfigError(GreendError):
     """A configuration or coefficient file that does not fit."""
 
@@ -61,6 +68,14 @@ class ConfigError(GreendError):
 
 class SourceError(GreendError):
     """A source of counters could not be read this time; the next read may succeed."""
+
+
+class ControlError(GreendError):
+    """A limit of a device could not be read or set, or the device did not take it."""
+
+
+class ControlHeld(ControlError):
+    """Another owner holds the control, or another program turns it."""
 
 
 class ProtocolError(GreendError):

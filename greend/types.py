@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Flag, StrEnum, auto
+from enum import Flag, IntEnum, StrEnum, auto
 
 
 class Quality(StrEnum):
@@ -168,6 +168,75 @@ class Hardware:
     cpu_model: str = ""
 
 
+class Rank(IntEnum):
+    """Whose bound counts where several ask for the same, first things first."""
+
+    SAFETY = 0
+    CAP = 1
+    BUDGET = 2
+    CARBON = 3
+    USER = 4
+
+
+class Action(StrEnum):
+    """What a job is to do."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    """Wait before the next step until told otherwise."""
+    STOP = "stop"
+    """Save a checkpoint and end, where the job's loop can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The limit that one constraint puts on a job's level and pace, with its reason."""
+
+    by: str
+    """Which constraint: `energy budget`, `power cap`, `deadline`, `cpu pressure`, `hold by ana`..."""
+    rank: Rank
+    level: int
+    """The highest level that it allows."""
+    reason: str
+    """A sentence for people, with its figures."""
+    pace: float = 1.0
+    """The largest share of full speed that it allows."""
+    power_w: float | None = None
+    """The average power that the job is to hold by a token bucket in joules; None: no such limit."""
+    burst_j: float | None = None
+    """How much the bucket holds; None: what the agent takes by default."""
+    urgent: bool = False
+    """It does not wait for the least time between two changes."""
+    feasible: bool = True
+    action: Action = Action.RUN
+    figures: dict[str, float] = field(default_factory=dict)
+    """What it was reckoned from, with units in the names."""
+    floor: int = 0
+    """The level below which budgets and users may not push the job; caps and safety may."""
+    advised: bool = False
+    """It is only said: the policy that it is from does not act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job may use; None: no such limit."""
+
+    energy_j: float | None = None
+    carbon_g: float | None = None
+    cost: float | None = None
+    """In the currency of the price per kWh."""
+    power_w: float | None = None
+    """Average power over any window of `window_s`."""
+    window_s: float = 10.0
+    hard: bool = False
+    """The power must not be passed for an instant: only hardware can keep that."""
+    deadline_wall_ns: int | None = None
+    on_infeasible: str = "run_level_0"
+    """`run_level_0`, `stop_at_checkpoint` or `pause`: what follows when a budget cannot be met."""
+    order: str = "rising"
+    """`rising`: low first and the top last, for training; `mixed`: the two best levels in turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The resource level in force for a job, since when, and why.
@@ -182,6 +251,17 @@ class Decision:
     previous: int | None = None
     feasible: bool = True
     inputs: dict[str, float] = field(default_factory=dict)
+    pace: float = 1.0
+    power_w: float | None = None
+    burst_j: float | None = None
+    action: Action = Action.RUN
+    by: str = ""
+    """The constraint whose bound this is; empty: nothing bound."""
+    bounds: tuple[Bound, ...] = ()
+    """What every constraint allowed at this moment, the binding one among them."""
+    advised: bool = False
+    """Nothing that acts binds, and a policy that only advises would have: `level` is the top, which is in
+    force, and what it would have been stands in those `bounds` that are `advised`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +279,41 @@ class Job:
     started_wall_ns: int
     ended_wall_ns: int | None = None
     exit_code: int | None = None
-    budget_j: float | None = None
+    limits: Limits = field(default_factory=Limits)
     by_hand: bool = False
-    """The budget was given on the command line, not by a default of the machine."""
+    """The limits were given by a person for this job, not by a default of the machine."""
     steps_total: int | None = None
     steps_done: int = 0
     costs: tuple[float, ...] = ()
     """Estimated cost of each level relative to the top; empty: no agent attached."""
     tail_j: float | None = None
     """What the job used after its last optimizer step."""
+    carbon_g: float | None = None
+    """What it has emitted, each joule at the intensity of its own time; None: no intensity was known."""
+    cpu_s: float | None = None
+    """CPU seconds of its processes whose joules are on record; None: not known."""
+    process: str = ""
+    """The boot and the start time of process `pid`: a pid is used again. Empty: not known."""
     report: tuple[str, ...] = ()
     """What the agent found, proved and rejected in the model."""
+
+    @property
+    def budget_j(self) -> float | None:
+        """The joules that it may use, or None."""
+        return self.limits.energy_j
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who keeps a job at a level or below, why, and until when."""
+
+    id: str
+    job_id: str
+    level: int
+    reason: str
+    name: str
+    uid: int
+    pid: int
+    since_wall_ns: int
+    until_mono_ns: int | None = None
+    """None: until the connection of process `pid` ends."""

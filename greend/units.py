@@ -11,6 +11,8 @@ from greend.errors import UnitError
 
 ENERGY_J = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9,
             "mWh": 3.6, "Wh": 3.6e3, "kWh": 3.6e6, "MWh": 3.6e9}  # fmt: skip
+POWER_W = {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6}
+CARBON_G = {"mg": 1e-3, "g": 1.0, "kg": 1e3, "t": 1e6}
 TIME_S = {"ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([^\d\s]*)\s*", re.IGNORECASE)
@@ -22,6 +24,46 @@ def parse_energy(text: str) -> float:
     Raises UnitError when the number or the unit cannot be understood, or the amount is not positive.
     """
     return _parse(text, ENERGY_J, "an energy", "30kJ or 0.5kWh")
+
+
+def parse_power(text: str) -> float:
+    """Watts in a text such as `40 W` or `1.2kW`.
+
+    Raises UnitError when the number or the unit cannot be understood, or the amount is not positive.
+    """
+    return _parse(text, POWER_W, "a power", "40W or 1.2kW")
+
+
+def parse_carbon(text: str) -> float:
+    """Grams of CO2 equivalent in a text such as `20g` or `1.5 kg`.
+
+    Raises UnitError when the number or the unit cannot be understood, or the amount is not positive.
+    """
+    return _parse(text, CARBON_G, "an emission", "20g or 1.5kg")
+
+
+def parse_cost(text: str) -> float:
+    """Money in a text such as `0.10`, in the currency of the price per kWh.
+
+    Raises UnitError when it is no number, or not positive.
+    """
+    try:
+        return _positive(float(text), text, "a cost")
+    except ValueError:
+        raise UnitError(
+            f"read {text!r} as a cost: write a number alone, as 0.10, in the currency of the price per kWh"
+        ) from None
+
+
+def parse_share(text: str) -> float:
+    """A change in per cent, as a share: `-20%` is -0.2.
+
+    Raises UnitError when it is no number with `%` behind it.
+    """
+    match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\s*%\s*", text)
+    if match is None:
+        raise UnitError(f"read {text!r} as a change: write for example -20%")
+    return float(match[1]) / 100
 
 
 def parse_duration(text: str) -> float:
@@ -45,7 +87,10 @@ def _parse(text: str, units: dict[str, float], what: str, example: str) -> float
         raise UnitError(
             f"read {text!r} as {what}: unknown unit {unit!r}{nearest(unit, units)}; known: {known}"
         )
-    value = float(number) * factor
+    return _positive(float(number) * factor, text, what)
+
+
+def _positive(value: float, text: str, what: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise UnitError(f"read {text!r} as {what}: it must be more than zero")
     return value
@@ -80,6 +125,15 @@ def format_energy(energy_j: float | None, unit: str = "auto") -> str:
         unit = "J" if size < 1e4 else "kJ" if size < 1e5 else "Wh" if size < 3.6e6 else "kWh"
         unit = "mJ" if 0 < size < 0.1 else unit
     return f"{significant(energy_j / ENERGY_J[unit])} {unit}"
+
+
+def format_carbon(carbon_g: float | None) -> str:
+    """Write an emission for people, in mg, g, kg or t of CO2 equivalent: `?` when it is missing."""
+    if carbon_g is None:
+        return "?"
+    size = abs(carbon_g)
+    unit = "mg" if 0 < size < 0.1 else "g" if size < 1e3 else "kg" if size < 1e6 else "t"
+    return f"{significant(carbon_g / CARBON_G[unit])} {unit}"
 
 
 def format_power(power_w: float | None) -> str:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from greend.cli import COMMANDS
+from greend.cli import COMMANDS, root
 from greend.cli.help import EXIT_CODES
 from greend.config import Config
-from greend.errors import GreendError
+from greend.errors import ConfigError, GreendError
+from greend.governor import rules
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_is_in_the_readme(name):
-    command = importlib.import_module(f"greend.cli.{name}").command
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """All commands and the commands below them, by the words that call them."""
+    for name in COMMANDS:
+        command = root.get_command(click.Context(root), name)
+        yield name, command
+        for word, inner in getattr(command, "commands", {}).items():
+            yield f"{name} {word}", inner
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_command_and_option_is_in_the_readme(name, command):
     options = [o for p in command.params for o in p.opts if o.startswith("--")]
 
     assert f"greend {name}" in README
@@ -34,13 +45,26 @@ def test_every_setting_is_in_the_readme_with_its_default():
     settings = {
         f"`{section}.{key}`": getattr(getattr(Config(), section), key)
         for section in Config.__struct_fields__
+        if section != "policies"  # a table of tables, by names of the user's
         for key in getattr(Config(), section).__struct_fields__
-    }
+    } | {"`policies.NAME`": {}}
 
     assert [name for name in settings if name not in rows] == []
     for name, default in settings.items():
         if isinstance(default, float):
             assert float(rows[name].split("|")[2]) == default, name
+
+
+def test_every_key_of_a_policy_is_in_the_readme_and_its_example_is_one():
+    table = README.partition("| key | is |")[2].partition("###")[0]
+    with pytest.raises(ConfigError) as error:
+        rules.parse("night", {"unlike any of them": 1})
+    known = str(error.value).partition("known: ")[2].split(", ")
+    example = tomllib.loads("[policies" + README.partition("```toml\n[policies")[2].partition("```")[0])
+
+    assert len(known) > 10
+    assert [key for key in known if f"`{key}`" not in table] == []
+    assert rules.parse("night", example["policies"]["night"]).jobs == ("train*", "big")
 
 
 def test_every_exit_code_is_in_the_readme_and_in_the_help():

@@ -9,13 +9,18 @@ from hypothesis import strategies as st
 from greend.errors import UnitError
 from greend.units import (
     ENERGY_J,
+    format_carbon,
     format_duration,
     format_energy,
     format_error,
     format_power,
     nearest,
+    parse_carbon,
+    parse_cost,
     parse_duration,
     parse_energy,
+    parse_power,
+    parse_share,
     significant,
 )
 
@@ -31,6 +36,48 @@ def test_an_energy_is_read_as_people_write_it(text, joules):
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("7d", 604800)])
 def test_a_duration_is_read_as_people_write_it(text, seconds):
     assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (parse_power, "40 W", 40.0),
+        (parse_power, "1.2kW", 1200.0),
+        (parse_carbon, "20g", 20.0),
+        (parse_carbon, "1.5 kg", 1500.0),
+        (parse_cost, "0.10", 0.1),
+        (parse_share, "-20%", -0.2),
+        (parse_share, "15 %", 0.15),
+    ],
+)
+def test_watts_grams_money_and_changes_are_read_as_people_write_them(parse, text, value):
+    assert parse(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "words"),
+    [
+        (parse_power, "40", "as a power: the unit is missing; write for example 40W"),
+        (parse_power, "40 kWh", "unknown unit 'kWh' (did you mean 'kW'?)"),
+        (parse_carbon, "20", "as an emission: the unit is missing"),
+        (parse_cost, "0.10 EUR", "write a number alone"),
+        (parse_cost, "nan", "it must be more than zero"),
+        (parse_cost, "-1", "it must be more than zero"),
+        (parse_share, "20", "write for example -20%"),
+    ],
+)
+def test_what_is_no_power_emission_cost_or_change_is_said(parse, text, words):
+    with pytest.raises(UnitError) as error:
+        parse(text)
+
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("grams", "text"), [(None, "?"), (0.0, "0 g"), (0.05, "50.0 mg"), (20, "20.0 g"), (1500, "1.50 kg")]
+)
+def test_an_emission_is_written_in_the_nearest_unit(grams, text):
+    assert format_carbon(grams) == text
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greend import wire
+from greend.types import Limits
 
 MESSAGES = [
     wire.JobRequest(1, ["python", "train.py"], "naïve", 3e4, 500),
     wire.JobRequest(1, ["true"]),
+    wire.JobRequest(1, ["true"], limits=Limits(power_w=40.0, hard=True)),
+    wire.LimitsRequest(Limits(3e4, 20.0, 0.1, 40.0, 5.0, True, 1_780_000_000_000_000_000, "pause", "mixed")),
+    wire.HoldRequest(1, "a demonstration", 60.0, "ana"),
+    wire.HoldReply("h-1"),
+    wire.HoldNow("h-1", "j-1", 0, "quiet", "ana", 1000, 42, 7, None),
+    wire.PeriodRequest("day", energy_j=7.2e6),
+    wire.PeriodNow("month", None, 9e3, None, 1.0, 2.0, None, 0, 1),
+    wire.RuleRequest("night", {"mode": "advise", "power": "40 W"}),
+    wire.RuleRequest("night"),
+    wire.RuleNow("night", {"mode": "act"}, "settings"),
     wire.JobReply("j-4f2a9c"),
     wire.AttachRequest(2, [0.25, 0.5, 1.0], None, ["proven: up -> down"]),
     wire.Progress(7, 2, 123_456_789_012_345_678),
     wire.EndRequest(137, 0.25),
     wire.Directive(3, 1, "113 J for 1444 steps left", 30.0, "hold"),
+    wire.Directive(4, 0, "", 30.0, "safe", 1, 0.5, 40.0, 20.0, "pause", 900, [None, 0.25]),
 ]
 
 
@@ -54,6 +66,7 @@ def test_a_field_of_a_newer_version_is_passed_over_by_both_sides(message):
 def test_fields_that_came_later_have_a_default_for_an_older_writer():
     assert wire.decode('{"seq": 1, "level": 2, "reason": "", "ttl_s": 3.0}', wire.Directive).on_loss == "top"
     assert wire.decode('{"exit_code": 0}', wire.EndRequest).cpu_s is None
+    assert wire.decode('{"pid": 1, "command": [], "budget_j": 3.0}', wire.JobRequest).limits == Limits()
 
 
 @pytest.mark.parametrize(

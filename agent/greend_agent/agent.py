@@ -38,6 +38,7 @@ class Agent:
         signals: Signals | None = None,
         link: Link | None = None,
         idle: str | None = None,
+        on_stop: Callable[[], object] | None = None,
     ) -> None:
         self._model, self._link = model, link
         self._signals = signals or Signals()
@@ -50,6 +51,7 @@ class Agent:
             total=steps,
             already=already,
             announce=link.announce if link is not None else lambda costs, report: None,
+            on_stop=on_stop,
         )
         self._loop.holder = self  # nobody else need keep an agent: it lives as long as the hooks on the model
         if idle:
@@ -95,20 +97,36 @@ class Agent:
     def pace(self, share: float = 1.0, *, power_w: float | None = None, step_j: float | None = None) -> None:
         """Run at a share of full speed from the next step on, or at an average power in watts.
 
-        The loop waits between its steps, never longer than 5 s for one; a directive overrides the share.
-        `step_j`: joules of a step, for the power; without it, those that the daemon has measured.
+        The loop waits between its steps: for a share never longer than 5 s for one, for a power at most 99
+        times what the step took. The next directive overrides both. `step_j`: joules of a step, for the
+        power; without it, those that the daemon has measured.
         Raises ValueError where the share is not in (0, 1], or the power not above 0.
         """
         if not 0 < share <= 1 or (power_w is not None and not power_w > 0):
             raise ValueError(f"pace: 0 < share <= 1 and power_w > 0 are expected, not {share}, {power_w}")
-        self._signals.pace = share
-        self._loop.pace.hold(power_w, step_j)
+        self._signals.ask(pace=share, power_w=power_w, step_j=step_j)
 
     def request(self, level: int) -> None:
         """Ask for a level from the next step on, within those that there are; a directive overrides it."""
-        self._signals.want = max(0, level)
+        self._signals.ask(level=max(0, level))
         if self.want < self._loop.top:
             self._loop.catch()
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the job is asked to save a checkpoint and end: to be read between two steps.
+
+        ::
+
+            if agent.should_stop:
+                torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+                break
+
+        Of several ranks all are asked after the same step. Where nobody reads it and there is no `on_stop`,
+        the job runs on at level 0.
+        """
+        self._loop.orders.stop_is_read = True
+        return self._loop.engine.stops
 
     def report(self) -> list[str]:
         """Return what was found, proven and rejected in the model, a line each."""
@@ -191,7 +209,7 @@ class Agent:
         """Return what the agent has beside the model: the level asked for, and each level's batch norm."""
         windows = self._loop.windows
         banks = windows.banks.state_dict() if windows is not None else dict(self._loop.saved)
-        return {"level": self._signals.want, "banks": banks}
+        return {"level": self._signals.order.level, "banks": banks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with what another agent of this model had; the model's own state is to be loaded before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def attach(
     already: int = 0,
     socket: str | os.PathLike[str] | None = None,
     name: str | None = None,
+    on_stop: Callable[[], object] | None = None,
 ) -> Agent:
     """Let greend follow a model in training, and return the agent that does.
 
@@ -37,6 +38,10 @@ def attach(
     to be, or what each is to cost relative to the untouched model, e.g. [0.25, 0.5, 1]; `knobs` what may be
     turned down, e.g. ["ffn", "heads", "depth"], by default hidden widths (ffn, heads and channels). `steps`
     is how many optimizer steps the job will make, where you know; `already` how many it has made before.
+
+    `on_stop` is called once when the job is asked to stop, in the optimizer's step after that, with the whole
+    model: to save a checkpoint, and to end the loop, if you like by an exception. Without it, read
+    `Agent.should_stop`.
 
     After a step at a lower level the gradients of narrowed parameters have zeros outside of the window.
 
@@ -64,6 +69,7 @@ def attach(
         already=already,
         signals=signals,
         link=link,
+        on_stop=on_stop,
     )
     agent.start()
     remember(model, agent)

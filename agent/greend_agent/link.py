@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import http.client
 import json
 import logging
 import os
@@ -16,10 +15,10 @@ from pathlib import Path
 
 from greend import wire
 from greend.client import Client
-from greend.clock import mono_ns
-from greend.errors import DaemonNotRunning, GreendError, NotFound
+from greend.clock import NS, mono_ns
+from greend.errors import DaemonNotRunning, NotFound
 from greend_agent.lease import Lease
-from greend_agent.signals import TOP, Position, Signals
+from greend_agent.signals import Applied, Order, Position, Signals
 
 _log = logging.getLogger("greend")
 
@@ -28,7 +27,8 @@ TICK_S = 0.5
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 10.0
 SILENCE_S = 30.0
 """How long a stream may be silent before any directive has said how long."""
-_FAILURES = (GreendError, OSError, http.client.HTTPException, ValueError, KeyError, TypeError)
+ASLEEP_S = 5.0
+"""No tick takes so long, however the daemon hangs: then this process was stopped, or the machine was."""
 
 
 class Link:
@@ -50,12 +50,13 @@ class Link:
         self._signals, self._clock = signals, clock
         self._job, self._name, self._steps = job, name, steps
         self._lease, self._lock = Lease(), threading.Lock()
-        self._applied: tuple[int, float] | None = None
+        self._applied: Order | None = None
+        self._ticked_ns: int | None = None
         self._able: wire.AttachRequest | None = None
         self._attached: wire.AttachRequest | None = None
         self._announced, self._stop = threading.Event(), threading.Event()
         self._over = self._said = self._heard = False
-        self._sent: Position | None = None
+        self._sent: tuple[Position, Applied] | None = None
         _links.add(self)
 
     @property
@@ -95,7 +96,7 @@ class Link:
     def drop(self) -> None:
         """Forget the daemon without a word: this process is a forked child, and the threads are not in it."""
         self._over = True
-        self._signals.want, self._signals.pace = TOP, 1.0
+        self._signals.order = Order()
 
     # --- the thread that follows ---
 
@@ -107,7 +108,9 @@ class Link:
                 self._follow()
             except NotFound:
                 self._job = None  # the daemon has a new history: register anew
-            except _FAILURES as error:
+                with self._lock:
+                    self._lease.number_anew()
+            except Exception as error:  # whatever it is: without this thread nothing is heard any more
                 self._say_once(error)
             failures = 0 if self._heard else failures + 1
             self._stop.wait(retry_s(failures))
@@ -134,17 +137,17 @@ class Link:
         directive = wire.decode(data, wire.Directive) if event == "directive" else None
         self._heard = True
         with self._lock:
-            self._lease.heard(self._clock(), directive)
-            if directive is not None:
-                self._applied = None  # said anew, it overrides a local request
-                self._signals.step_j = tuple(directive.step_j)
+            if self._lease.heard(self._clock(), directive):
+                self._signals.step_j = self._lease.step_j
             self._apply()
 
     def _apply(self) -> None:
-        now_ns = self._clock()
-        level = self._lease.level(now_ns, TOP)
-        if level is not None and (wanted := (level, self._lease.pace(now_ns))) != self._applied:
-            self._signals.want, self._signals.pace = self._applied = wanted
+        order = self._lease.order(self._clock())
+        if order is None:
+            return
+        # A local request may have been made from the order before this one, in the same microsecond.
+        if order != self._applied or order.seq != self._signals.order.seq:
+            self._signals.order = self._applied = order
 
     def _say_once(self, error: Exception) -> None:
         if self._said:
@@ -159,32 +162,36 @@ class Link:
 
     def _tick_for_ever(self) -> None:
         while not self._stop.wait(TICK_S):
-            with contextlib.suppress(*_FAILURES):
+            with contextlib.suppress(Exception):  # without this thread no lease would end
                 self._tick()
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(Exception):
             self._send_progress(self._client)
 
     def _tick(self) -> None:
         # Here, as the thread that follows may be stuck in a read, or in a connect.
         with self._lock:
+            now_ns = self._clock()
+            since_ns = now_ns - (self._ticked_ns if self._ticked_ns is not None else now_ns)
+            if since_ns > ASLEEP_S * NS:
+                self._lease.slept(since_ns)
+            self._ticked_ns = now_ns
             self._apply()
         self._send_progress(self._client)
         if self._attached is not None and self._able is not self._attached:
             self._attach()
 
     def _send_progress(self, client: Client) -> None:
-        position = self._signals.position
-        if self._job is not None and position is not None and position is not self._sent:
-            progress = wire.Progress(position.step, position.level, position.mono_ns)
-            client.post(f"/jobs/{self._job}/progress", progress)
-            self._sent = position
+        position, applied = self._signals.position, self._signals.applied
+        if self._job is not None and position is not None and (position, applied) != self._sent:
+            client.post(f"/jobs/{self._job}/progress", wire.Progress(*position, *applied))
+            self._sent = position, applied
 
     def _finish(self) -> None:
         """Send the last progress, within a second: half to connect and half to be answered."""
         if not self._over:
             self._over = True
             self._stop.set()
-            with contextlib.suppress(*_FAILURES):
+            with contextlib.suppress(Exception):
                 self._send_progress(Client(self.path, timeout_s=0.5))
 
 

@@ -14,21 +14,23 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from greend.clock import mono_ns
+from greend.clock import NS, mono_ns
 from greend_agent.compiling import eagerly
 from greend_agent.dial import Dial
 from greend_agent.engines import Engine, engine_for
 from greend_agent.engines.compiled import elsewhere
 from greend_agent.hook import Hook
-from greend_agent.knobs.pace import Pace
 from greend_agent.norm.banked import BankedWindows
+from greend_agent.orders import Orders
 from greend_agent.others import Others
 from greend_agent.plan import Call, Plan
 from greend_agent.plan.rank import rank
 from greend_agent.planning import Lack, fitted, planned
 from greend_agent.signals import Position, Signals
 from greend_agent.times import Times
+from greend_agent.windows.asleep import wake_all
 from greend_agent.windows.saving import Saving
+from greend_agent.windows.window import Refused
 
 _log = logging.getLogger("greend")
 
@@ -54,12 +56,13 @@ class Loop:
         total: int | None,
         already: int,
         announce: Callable[[list[float], list[str]], None],
+        on_stop: Callable[[], object] | None = None,
     ) -> None:
         self._model, self._optimizer, self._signals = model, optimizer, signals
         self._levels, self._knobs, self._total, self._announce = levels, knobs, total, announce
         self.engine = Engine(model)
         self.windows: BankedWindows | None = None
-        self.pace, self.times = Pace(signals), Times()
+        self.orders, self.times = Orders(signals, self.engine, self._say, on_stop), Times()
         self.steps, self.level, self.costs = already, 0, [1.0]
         self.report: list[str] = []
         self.open = False
@@ -88,8 +91,8 @@ class Loop:
 
     @property
     def want(self) -> int:
-        """The level that is asked for, within those that there are."""
-        return max(0, min(self._signals.want, self.top))
+        """The level that the next step is asked to have, within those that there are."""
+        return max(0, min(self.orders.pace.due(self.steps).level, self.top))
 
     def start(self) -> None:
         """Hang the hooks on the model and the optimizer."""
@@ -105,12 +108,13 @@ class Loop:
     def _follow(self, engine: Engine) -> None:
         for handle in self._doors:
             handle.remove()
-        self.engine, self._doors = engine, engine.on_forward(Hook(self._on_forward))
+        self.engine = self.orders.engine = engine
+        self._doors = engine.on_forward(Hook(self._on_forward))
         engine.abandon = functools.partial(self._guarded, self.abandon)
 
     def stop(self) -> None:
         """Give the model back: windows off, hooks removed."""
-        self.pace.stop()
+        self.orders.pace.stop()
         self._drop_windows()
         for handle in (*self._handles, *self._doors):
             handle.remove()
@@ -135,6 +139,7 @@ class Loop:
     def _on_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Nothing of ours belongs in a compiled graph; first, as each attribute read would be a guard in it.
         if torch.compiler.is_compiling():
+            wake_all()
             return
         if not module.training:
             if self._catching and not torch.is_grad_enabled():
@@ -144,9 +149,11 @@ class Loop:
             return
         if module in self.engine.callers and torch.is_grad_enabled():
             self._guarded(self._begin, args, kwargs)
+        elif self.windows is not None:
+            self._guarded(self.windows.wake)
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.pace.before_step(self.level)
+        order = self.orders.obey(self.level, self.steps, self.costs)
         self.open, self._missed = True, 0
         if self.warming and self.windows is not None:
             self.warming = False
@@ -154,12 +161,13 @@ class Loop:
         level = top = self.top
         if self.windows is not None:
             self.engine.left = None if self._total is None else max(0, self._total - self.steps)
-            level = self.engine.level(top if self.full_depth else self.want, top)
+            wanted = max(0, min(order.level, top))
+            level = self.engine.level(top if self.full_depth else wanted, top)
             if self.full_depth:
                 level = top  # whatever other processes do: inside `full` the shapes are the original ones
             if level < top:
                 self.catch()
-            self.windows.apply(level)
+            level = self._enter(self.windows, level)
             if level < top:
                 self.engine.lowered(level)
         else:
@@ -169,10 +177,34 @@ class Loop:
         if self._looking:
             self._looking, self._call = False, self.engine.call(args, kwargs)
 
+    def _enter(self, windows: BankedWindows, level: int) -> int:
+        """Put the windows of a level on. One that raises is refused for good, and the one before is kept."""
+        level = self.orders.instead(level)
+        if level == self.level:
+            windows.apply(level)
+            return level
+        began_ns = mono_ns()
+        try:
+            windows.apply(level)
+        except Refused:
+            raise  # it is about a tensor, at whatever level
+        except Exception as error:
+            if level == windows.top or not self.engine.alone:
+                raise
+            self.orders.refuse(level, self.level, f"{type(error).__name__}: {error}")
+            level = self.level
+            windows.apply(level)
+        self.orders.switch_s = (mono_ns() - began_ns) / NS
+        return level
+
     def _evaluate(self, module: nn.Module) -> None:
         """Evaluate the whole model, also between the forward and the step of a lower level."""
         windows = self.windows
-        if windows is not None and windows.level != windows.top and module in self.engine.callers:
+        if windows is None or module not in self.engine.callers:
+            return
+        if windows.level == windows.top:
+            windows.wake()
+        else:
             self._evaluation.enter_context(windows.lifted())
 
     def _on_forward_end(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -233,7 +265,9 @@ class Loop:
         if not self.open:
             self._guarded(self._look_again)
         now_ns = mono_ns()
-        self.times.stepped(self.level, now_ns - self.pace.waited_ns)
+        self.times.stepped(self.level, now_ns - self.orders.pace.waited_ns)
+        if self.orders.answered is not self.orders.pace.order:
+            self.orders.acknowledge()
         self._signals.position = Position(self.steps, self.level, now_ns)
         if (windows := self.windows) is not None:
             self._guarded(windows.stepped)
@@ -245,11 +279,17 @@ class Loop:
                 self._guarded(self.catch)
         elif self._call is not None:
             self._guarded(self._plan)
-        self.open = False  # not before: planning calls the model
+        seen, self.open = self.open, False  # not before: planning calls the model
+        if not seen:
+            # There was no forward before which it could have been.
+            self._guarded(self.orders.obey, self.level, self.steps, self.costs)
+        if self.engine.stops:
+            self.orders.stop()  # not guarded: what the user's own raises may be meant to end the loop
 
     def _restore(self) -> None:
         if self.windows is not None:
-            self.windows.restore()
+            # What keeps processes in step reads parameters from C++, where nobody can tell.
+            (self.windows.rest if self.engine.alone else self.windows.restore)()
             self.engine.restored()
 
     def _look_again(self) -> None:
@@ -321,7 +361,14 @@ class Loop:
 
     def _give_up(self, reason: str) -> None:
         self._drop_windows()
+        self.orders.give_up(self.top, reason)
         self._stay_full(reason)
+
+    def _say(self, line: str) -> None:
+        """Add a line to the report, once."""
+        if line not in self.report:
+            self.report.append(line)
+            self._announce(self.costs, self.report)
 
     def _drop_windows(self) -> None:
         windows, self.windows = self.windows, None

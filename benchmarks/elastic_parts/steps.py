@@ -162,7 +162,7 @@ class Job:
         if windows is not None:
             windows.stepped()
             if self.rest:
-                windows.restore()
+                windows.rest()
 
     def hold(self):
         """Be some steps into a level; without rest, its windows stay on from now on."""

@@ -15,11 +15,17 @@ COMMANDS = {
     "status": "How much now, today and this month (also plain `greend`).",
     "history": "Energy over time, by component or by job.",
     "jobs": "All jobs, or one in detail.",
-    "run": "Run a command as a job, within an energy budget if you say so.",
+    "run": "Run a command as a job, within a budget, under a cap or by a deadline if you say so.",
     "attach": "Give a training loop that already runs resource levels.",
-    "why": "Why a job's level is what it is.",
+    "why": "Why a job's level is what it is, or was at any moment.",
+    "what-if": "What another budget would have made of a job that ran.",
+    "budget": "What jobs, days and months may use, and what is left: show, set, clear.",
+    "sim": "Rehearse limits on a job that is made up, before they touch one.",
+    "policy": "Rules for jobs at times of day: list, show, set, test.",
+    "hold": "Keep a job at a level or below for a while.",
     "doctor": "What is measured, what is modelled, why, and the fix.",
     "daemon": "Run the daemon in the foreground.",
+    "actuator": "Run the process that turns device limits for the daemon, as root.",
     "help": "Topics: exit-codes, environment.",
 }
 
@@ -35,7 +41,7 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"greend.cli.{cmd_name}")
+        module = importlib.import_module(f"greend.cli.{cmd_name.replace('-', '')}")
         command: click.Command = module.command
         return command
 

@@ -12,9 +12,10 @@ import click
 
 from greend import wire
 from greend.cli import options
+from greend.cli.limits import asked, changed
 from greend.client import Client
 from greend.process import denied, look, refusal
-from greend.units import parse_energy
+from greend.types import Limits
 
 _SCRIPT = """\
 import os, sys
@@ -35,7 +36,7 @@ finally:
 
 
 @click.command()
-@click.option("--budget", metavar="ENERGY", help="What the job may use from now on, e.g. 30kJ or 0.5kWh.")
+@asked("--budget")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps that are still to come.")
 @options.choice
 @click.option("--name", help="What to call the job; otherwise its script.")
@@ -43,7 +44,7 @@ finally:
 @options.as_json
 @click.argument("pid", type=click.IntRange(min=1))
 def command(
-    budget: str | None,
+    named: dict[str, Any],
     steps: int | None,
     levels: str,
     knobs: str | None,
@@ -57,13 +58,13 @@ def command(
     The process looks for its model at its next optimizer step. Exit code 5: it cannot be attached while it
     runs, with the reason; 4: this user may not.
     """
-    budget_j = parse_energy(budget) if budget is not None else None
+    limits = changed(Limits(), named)
     process = look(pid)
     error = refusal(process, sys.version_info[:2])
     if error is not None:
         raise error
     client = Client(socket_path)
-    request = wire.JobRequest(pid, list(process.words), name, budget_j, steps)
+    request = wire.JobRequest(pid, list(process.words), name, steps=steps, limits=limits)
     job = wire.JobReply(**client.post("/jobs", request)).job
     environment = {wire.ENV_JOB: job, wire.ENV_SOCKET: str(client.path), wire.ENV_LEVELS: levels}
     if knobs is not None:

@@ -28,7 +28,7 @@ def command(config_path: Path | None, system: bool, socket_path: Path | None, da
     changes = {"socket": str(socket_path or ""), "database": str(database or "")}
     daemon = msgspec.structs.replace(settings.daemon, **{k: v for k, v in changes.items() if v})
     settings = msgspec.structs.replace(settings, daemon=daemon)
-    _log_to_stderr()
+    log_to_stderr()
 
     from greend.daemon.main import Daemon
 
@@ -36,7 +36,7 @@ def command(config_path: Path | None, system: bool, socket_path: Path | None, da
     return 0
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     """Log to stderr; under systemd with the level as a prefix, which the journal understands."""
     handler = logging.StreamHandler(sys.stderr)
     plain = "%(levelname).1s %(message)s" if sys.stderr.isatty() else "%(message)s"

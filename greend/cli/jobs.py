@@ -11,18 +11,18 @@ import click
 from rich.text import Text
 
 from greend.cli import options
-from greend.cli.output import approx, console, hanging, plain, print_json, table
-from greend.cli.summary import print_summary
+from greend.cli.output import approx, console, force, hanging, plain, print_json, table
+from greend.cli.summary import level_text, print_summary
 from greend.units import format_duration, format_energy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from greend.store.jobs import JobSummary
     from greend.types import Decision
 
 NARROW = 100
-"""On a terminal of fewer columns the list leaves out when a job started; `greend jobs JOB` has it."""
+"""On a terminal of fewer columns the list leaves out when a job started, and its caps: `greend jobs JOB`."""
 
 
 @click.command()
@@ -41,7 +41,11 @@ def command(
     with options.history(database, socket_path) as store, store.read() as connection:
         if job is None:
             found = jobs.jobs(connection, limit)
-            print_json({"jobs": [job_json(s) for s in found]}) if as_json else _print(found)
+            if as_json:
+                print_json({"jobs": [job_json(s) for s in found]})
+            else:
+                running = [s.job.id for s in found if s.job.ended_wall_ns is None]
+                _print(found, {id: jobs.last_decision(connection, id) for id in running})
             return 0
         one = jobs.job(connection, job)
         decisions = jobs.decisions(connection, one.job.id)
@@ -66,6 +70,8 @@ def job_json(found: JobSummary) -> dict[str, Any]:
         "relative_error": found.error,
         "quality": found.quality.value,
         "budget_j": job.budget_j,
+        "limits": asdict(job.limits),
+        "carbon_g": job.carbon_g,
         "steps_done": job.steps_done,
         "steps_total": job.steps_total,
         "tail_j": job.tail_j,
@@ -74,11 +80,12 @@ def job_json(found: JobSummary) -> dict[str, Any]:
     }
 
 
-def _print(found: Sequence[JobSummary]) -> None:
+def _print(found: Sequence[JobSummary], now: Mapping[str, Decision | None]) -> None:
     out = console()
     if not found:
         out.print(Text("no job yet; start one with `greend run -- python train.py`", style="dim"))
         return
+    wide = out.width >= NARROW
     rows: list[list[str | Text]] = []
     for summary in found:
         job = summary.job
@@ -90,7 +97,9 @@ def _print(found: Sequence[JobSummary]) -> None:
                 job.id,
                 job.name,
                 datetime.fromtimestamp(job.started_wall_ns / 1e9).astimezone().strftime("%m-%d %H:%M"),
-                "running" if job.ended_wall_ns is None else format_duration(seconds),
+                _running(now[job.id], len(job.costs) - 1, wide)
+                if job.id in now
+                else format_duration(seconds),
                 approx(format_energy(summary.energy_j), summary.quality.value),
                 format_energy(job.budget_j) if job.budget_j is not None else "-",
                 Text(used, style="red" if share is not None and share > 1 else ""),
@@ -99,10 +108,16 @@ def _print(found: Sequence[JobSummary]) -> None:
             ]
         )
     columns = ["job", "name", "started", "took", "energy", "budget", "used", "steps", "exit"]
-    if out.width < NARROW:
+    if not wide:
         columns.remove("started")
         rows = [row[:2] + row[3:] for row in rows]
     out.print(table(columns, rows, left=(0, 1), wrap=(1,)))
+
+
+def _running(now: Decision | None, top: int, wide: bool) -> Text:
+    if now is None or top <= 0:
+        return Text("running", style="cyan")
+    return Text.assemble(force(now) if wide else "", ("level ", "dim"), level_text(now.level, top))
 
 
 def _exit(ended: int | None, code: int | None) -> Text:

@@ -13,12 +13,13 @@ import click
 from greend import config
 from greend.choice import KNOBS, parse_knobs, parse_levels
 from greend.client import Client
-from greend.errors import DaemonNotRunning, GreendError
+from greend.errors import DaemonNotRunning, GreendError, NotFound
+from greend.units import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from greend.daemon.status import Status
+    from greend.daemon.status import JobNow, Status
     from greend.store.engine import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,14 +77,40 @@ def where(command: F) -> F:
     return database(socket(command))
 
 
-def ask_status(socket_path: Path | None) -> Status | None:
-    """Return the daemon's status, or None when no daemon runs."""
+def settings() -> config.Config:
+    """Return the user's settings, else the machine's, else the defaults. Raises ConfigError."""
+    own = config.config_path("user").exists() or not config.SYSTEM_CONFIG.exists()
+    return config.load(None, "user" if own else "system")
+
+
+def status(socket_path: Path | None) -> Status:
+    """Return the daemon's status. Raises DaemonNotRunning, and what else `Client.get` raises."""
     import msgspec
 
     from greend.daemon.status import Status
 
+    return msgspec.convert(Client(socket_path).get("/status"), Status)
+
+
+def live_job(word: str, socket_path: Path | None) -> JobNow:
+    """Return the running job of that id or name, or the only one whose id begins so. Raises NotFound."""
+    jobs = status(socket_path).jobs
+    found = [job for job in jobs if word in (job.id, job.name)]
+    found = found or [job for job in jobs if word and job.id.startswith((word, f"j-{word}"))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFound(f"find job {word!r}: several run: {', '.join(job.id for job in found)}")
+    if not jobs:
+        raise NotFound(f"find job {word!r}: no job runs; start one with `greend run`")
+    hint = nearest(word, [name for job in jobs for name in (job.id, job.name)])
+    raise NotFound(f"find job {word!r}: no such job runs{hint}; `greend status` lists those that do")
+
+
+def ask_status(socket_path: Path | None) -> Status | None:
+    """Return the daemon's status, or None when no daemon runs."""
     try:
-        return msgspec.convert(Client(socket_path).get("/status"), Status)
+        return status(socket_path)
     except DaemonNotRunning:
         return None
 

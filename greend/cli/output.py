@@ -6,12 +6,18 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from greend.units import format_power
+
+if TYPE_CHECKING:
+    from greend.daemon.status import JobNow
+    from greend.types import Decision
 
 SCHEMA_VERSION = 1
 """Raised only when names or structure of existing content change."""
@@ -84,6 +90,28 @@ def table(
     for row in rows:
         grid.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
     return grid
+
+
+def force(now: Decision | JobNow) -> Text:
+    """Write what is in force beside the level, as `[at most 40.0 W] [pace 50 %]`; empty for nothing."""
+    words = [
+        (f"at most {format_power(now.power_w)}" if now.power_w is not None else "", "cyan"),
+        (f"pace {now.pace * 100:.0f} %" if now.pace < 1 else "", "cyan"),
+        (str(now.action) if now.action != "run" else "", "bold red"),
+        ("only advised" if now.advised else "", "magenta"),
+    ]
+    return Text.assemble(*((f"[{word}] ", style) for word, style in words if word))
+
+
+def bar(share: float | None, width: int = 12) -> Text:
+    """Draw how much is used, in eighths of a cell: green, yellow from 85 % on, red above all of it."""
+    if share is None or not math.isfinite(share):
+        return Text("?", style="dim")
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    full, part = divmod(eighths, 8)
+    drawn = "█" * full + ("▏▎▍▌▋▊▉"[part - 1] if part else "")
+    style = "red" if share > 1 else "yellow" if share > 0.85 else "green"
+    return Text.assemble((drawn, style), ("░" * (width - len(drawn)), "dim"), f" {share * 100:.0f} %")
 
 
 def plain(text: str, style: str = "") -> Text:

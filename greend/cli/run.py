@@ -6,22 +6,24 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from greend import wire
 from greend.cli import options
 from greend.cli.child import Child
+from greend.cli.limits import asked, changed
 from greend.client import Client
 from greend.errors import DaemonNotRunning, GreendError
-from greend.units import parse_energy
+from greend.types import Limits
 
 FAILED = 125
 """greend itself failed, as distinct from anything that the command may end with."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--budget", metavar="ENERGY", help="What the job may use, e.g. 30kJ or 0.5kWh.")
+@asked("--budget")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps that the job will make.")
 @options.choice
 @click.option("--name", help="What to call the job; otherwise its script.")
@@ -30,7 +32,7 @@ FAILED = 125
 @options.as_json
 @click.argument("words", nargs=-1, required=True, metavar="-- CMD...")
 def command(
-    budget: str | None,
+    named: dict[str, Any],
     steps: int | None,
     levels: str,
     knobs: str | None,
@@ -45,14 +47,14 @@ def command(
     With --json the last line on stdout is the job. The exit code is CMD's own; 125: greend failed, 126:
     CMD cannot be executed, 127: not found.
     """
-    budget_j = parse_energy(budget) if budget is not None else None
+    limits = changed(Limits(), named)
     client = Client(socket_path)
     child = Child(words)
     try:
-        request = wire.JobRequest(child.pid, list(words), name, budget_j, steps)
+        request = wire.JobRequest(child.pid, list(words), name, steps=steps, limits=limits)
         job = wire.JobReply(**client.post("/jobs", request)).job
     except GreendError as error:
-        if budget_j is not None or os.environ.get(wire.ENV_REQUIRED) == "1":
+        if named or os.environ.get(wire.ENV_REQUIRED) == "1":
             child.abandon()
             print(f"greend: the command was not started: {error}", file=sys.stderr)
             return FAILED

@@ -11,8 +11,8 @@ import click
 from rich.text import Text
 
 from greend.cli import options
-from greend.cli.output import QUALITY_STYLES, approx, console, hanging, plain, print_json, table
-from greend.cli.summary import level_text
+from greend.cli.output import QUALITY_STYLES, approx, console, force, hanging, plain, print_json, table
+from greend.cli.summary import level_text, share_text
 from greend.cli.when import local_now
 from greend.errors import DaemonNotRunning, PermissionDenied, StoreError
 from greend.units import format_duration, format_energy, format_error, format_power
@@ -135,13 +135,15 @@ def _print_jobs(out: Console, status: Status) -> None:
             job.id,
             job.name,
             format_energy(job.spent_j),
-            format_energy(job.budget_j) if job.budget_j is not None else "-",
+            share_text(job.spent_j, job.budget_j),
             f"{job.steps_done}" + (f" of {job.steps_total}" if job.steps_total is not None else ""),
             level_text(job.level, job.top),
+            Text.assemble(force(job), plain(job.by)),
         ]
         for job in status.jobs
     ]
-    out.print(table(["job", "name", "used", "budget", "steps", "level"], rows, left=(0, 1), wrap=(1,)))
+    columns = ["job", "name", "used", "of budget", "steps", "level", "held by"]
+    out.print(table(columns, rows, left=(0, 1, 6), wrap=(1, 6)))
 
 
 def _as_json(

@@ -30,7 +30,7 @@ def local_now() -> datetime:
 
 
 def parse_when(text: str, now: datetime) -> datetime:
-    """Return the instant that a text names: ISO, `today`, `yesterday`, `-2h`, `7d`, `@epoch`.
+    """Return the instant that a text names: ISO, `14:00` (its last one), `today`, `-2h`, `7d`, `@epoch`.
 
     `now` carries the user's time zone. Raises UsageError.
     """
@@ -58,8 +58,36 @@ def _parse(text: str, now: datetime) -> datetime:
         if factor is not None:
             # Hours that passed, not hours of the clock on the wall.
             return datetime.fromtimestamp(now.timestamp() - float(match[1]) * factor, now.tzinfo)
+    if match := re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", word):
+        hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
+        at = midnight.replace(hour=hour, minute=minute, second=second)
+        return at if at <= now else local_day(midnight, -1).replace(hour=hour, minute=minute, second=second)
     found = datetime.fromisoformat(text.strip())
     return found if found.tzinfo is not None else found.replace(tzinfo=now.tzinfo)
+
+
+def parse_deadline(text: str, now: datetime) -> datetime:
+    """Return the instant ahead that a text names: `18:00` (its next one), `2h` from now, or ISO.
+
+    `now` carries the user's time zone. Raises UsageError, also for one that is over.
+    """
+    word = text.strip()
+    try:
+        if match := re.fullmatch(r"(\d{1,2}):(\d{2})", word):
+            hour, minute = int(match[1]), int(match[2])
+            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+            at = midnight.replace(hour=hour, minute=minute)
+            return at if at > now else local_day(midnight, 1).replace(hour=hour, minute=minute)
+        if match := re.fullmatch(r"\+?(\d+(?:\.\d+)?)\s*([a-z]+)", word.lower()):
+            return datetime.fromtimestamp(now.timestamp() + float(match[1]) * TIME_S[match[2]], now.tzinfo)
+        found = _parse(word, now)
+    except (KeyError, ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"read {text!r} as a deadline: write 18:00, 2h (from now) or 2026-11-02 14:00"
+        ) from None
+    if found <= now:
+        raise UsageError(f"read {text!r} as a deadline: that is over; write 18:00, 2h or a later day")
+    return found
 
 
 def local_day(midnight: datetime, days: int) -> datetime:

@@ -6,95 +6,30 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import Protocol
 
 from greend import wire
 from greend.clock import NS, Instant
+from greend.daemon.live import LiveJob, Steps
 from greend.errors import NotFound, PermissionDenied
-from greend.governor.decide import State
+from greend.governor.policy import State
 from greend.governor.profile import LevelProfile
 from greend.sources.processes import ProcessTree
-from greend.types import Job
-
-STALE_PROGRESS_S = 2.0
-"""A count of steps is carried forward at its own pace for so long; then the loop is taken to stand."""
+from greend.store.profiles import ProfileKey, Remembered
+from greend.types import Decision, Job, Limits
 
 
-@dataclass
-class Steps:
-    """How many optimizer steps a job has made, as its agent reported them now and then."""
+class Past(Protocol):
+    """What earlier runs have left."""
 
-    done: int = 0
-    at_ns: int = 0
-    rate: float = 0.0
-    """Steps per second between the last two reports."""
-    level: int | None = None
-    levels_since_tick: set[int] = field(default_factory=set)
+    def runs(self, signature: str) -> Sequence[Job]:
+        """Return the runs of that signature that ended well, newest first."""
+        ...
 
-    def report(self, progress: wire.Progress) -> None:
-        """Take in what the agent said."""
-        ahead_s = (progress.mono_ns - self.at_ns) / NS
-        if self.at_ns and ahead_s > 0:
-            self.rate = max(progress.step - self.done, 0) / ahead_s
-        self.done = max(progress.step, self.done)
-        self.at_ns = max(progress.mono_ns, self.at_ns)
-        self.level = progress.level
-        self.levels_since_tick.add(progress.level)
-
-    def at(self, now: Instant, total: int | None) -> float:
-        """Steps done by now: the last report carried forward, never beyond the total."""
-        if not self.at_ns:
-            return 0.0
-        ahead_s = (now.mono_ns - self.at_ns) / NS
-        carried = self.done + (self.rate * ahead_s if 0 < ahead_s <= STALE_PROGRESS_S else 0.0)
-        return min(carried, total) if total is not None and total >= self.done else carried
-
-
-@dataclass
-class LiveJob:
-    """One running job. The sampler owns the energy side, the server's calls the rest."""
-
-    job: Job
-    tree: ProcessTree
-    steps: Steps = field(default_factory=Steps)
-    profile: LevelProfile | None = None
-    state: State = field(default_factory=State)
-    steps_known_by: str = ""
-    """Who said how many steps there are: `--steps`, the script, the last run; empty: nobody."""
-    tail_prior_j: float = 0.0
-    cpu_s: float = 0.0
-    """CPU seconds of the tree that were somebody's already at the last tick, or before it was a job."""
-    spent_j: float = 0.0
-    spent_at_last_step_j: float | None = None
-    steps_at_tick: float = 0.0
-    level_at_tick: int | None = None
-    sequence: int = 0
-    dirty: bool = True
-    """The stored row is older than what is known."""
-    ending: wire.EndRequest | None = None
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def top(self) -> int:
-        """The level of the untouched model."""
-        return max(len(self.job.costs) - 1, 0)
-
-    def update(self, **changes: object) -> None:
-        """Replace fields of the job and mark its row for storing."""
-        self.job = replace(self.job, **changes)  # type: ignore[arg-type]
-        self.dirty = True
-
-    def directive(self, ttl_s: float) -> wire.Directive | None:
-        """Return what its agent should follow, or None before the first decision."""
-        decision = self.state.decision
-        if decision is None:
-            return None
-        # A budget that a person typed outlives the daemon; a default of the machine does not.
-        on_loss = "hold" if self.job.by_hand else "top"
-        step_j: list[float | None] = []
-        if self.profile is not None and (learned := self.profile.step_j()) is not None:
-            step_j = [j if self.profile.known(level) else None for level, j in enumerate(learned)]
-        return wire.Directive(self.sequence, decision.level, decision.reason, ttl_s, on_loss, step_j=step_j)
+    def learned(self, key: ProfileKey) -> Remembered | None:
+        """Return what the levels cost when they were last run."""
+        ...
 
 
 class JobBook:
@@ -102,15 +37,19 @@ class JobBook:
 
     def __init__(
         self,
-        last_run: Callable[[str], Job | None],
+        past: Past,
         wake: Callable[[], None],
         default_budget_j: float | None = None,
+        device: str = "",
+        boot_id: str = "",
     ) -> None:
         self.lock = threading.RLock()
         self._live: dict[str, LiveJob] = {}
-        self._last_run = last_run
-        self._wake = wake
-        self._default_budget_j = default_budget_j
+        self._past = past
+        self.wake = wake
+        self._default = Limits(energy_j=default_budget_j)
+        self._device = device
+        self._boot_id = boot_id
 
     def register(self, request: wire.JobRequest, uid: int, tree: ProcessTree, now: Instant) -> Job:
         """Take a process tree as a job; a process that belongs to a live job already is that job."""
@@ -119,10 +58,10 @@ class JobBook:
                 if request.pid in live.tree.pids():
                     return live.job
             signature = signature_of(request.command, uid)
-            last = self._last_run(signature)
-            steps_total, known_by = request.steps, "--steps" if request.steps is not None else ""
-            if steps_total is None and last is not None:
-                steps_total, known_by = last.steps_done, f"run {last.id} of the same command"
+            limits = request.limits
+            if limits.energy_j is None and request.budget_j is not None:
+                limits = replace(limits, energy_j=request.budget_j)
+            by_hand = limits != Limits()
             job = Job(
                 id=f"j-{secrets.token_hex(3)}",
                 name=request.name or _name_of(request.command),
@@ -131,23 +70,53 @@ class JobBook:
                 uid=uid,
                 pid=request.pid,
                 started_wall_ns=now.wall_ns,
-                budget_j=request.budget_j if request.budget_j is not None else self._default_budget_j,
-                by_hand=request.budget_j is not None,
-                steps_total=steps_total,
+                limits=limits if by_hand else self._default,
+                by_hand=by_hand,
+                steps_total=request.steps,
+                process=self.process_of(tree),
             )
-            tail_j = (last.tail_j or 0.0) if last is not None else 0.0
             # All that a new process ever used is the job's; of an older one, what it uses from here on.
             cpu_s = 0.0 if tree.started_after(now.after(-NEW_PROCESS_S)) else tree.cpu_s()
-            self._live[job.id] = LiveJob(job, tree, steps_known_by=known_by, tail_prior_j=tail_j, cpu_s=cpu_s)
+            live = self._taken(LiveJob(job, tree, started=now, cpu_s=cpu_s))
+            live.steps_known_by = "--steps" if request.steps is not None else ""
             return job
 
-    def adopt(self, job: Job, tree: ProcessTree, spent_j: float) -> None:
-        """Go on with a job that an earlier daemon registered and whose process still runs."""
+    def adopt(
+        self, job: Job, tree: ProcessTree, spent_j: float, decision: Decision | None, now: Instant
+    ) -> None:
+        """Go on with a job that an earlier daemon registered and whose process still runs.
+
+        Its limits, its books, its levels and the decision in force are what they were; only when the job
+        is heard again is it decided anew.
+        """
         with self.lock:
-            steps = Steps(done=job.steps_done)
-            self._live[job.id] = LiveJob(
-                job, tree, steps=steps, cpu_s=tree.cpu_s(), spent_j=spent_j, dirty=False
-            )
+            # The wall clock may have been stepped meanwhile.
+            started = min(now.after((job.started_wall_ns - now.wall_ns) / NS), now)
+            live = self._taken(LiveJob(job, tree, started=started, steps=Steps(done=job.steps_done)))
+            # What its processes used since is the job's too.
+            live.cpu_s = job.cpu_s if job.cpu_s is not None else tree.cpu_s()
+            live.spent_j, live.spent_g = spent_j, job.carbon_g
+            live.steps_at_tick = job.steps_done
+            live.steps_known_by = "an earlier daemon" if job.steps_total is not None else ""
+            if job.costs:
+                self._give_levels(live, job.costs)
+                # It is measured already: no warm-up at the top again.
+                live.attached = started
+            if decision is not None:
+                live.state = State(decision=decision, changed=started, decided=started)
+                live.number(now)
+
+    def _taken(self, live: LiveJob) -> LiveJob:
+        """File a job with what its earlier runs taught."""
+        runs = self._past.runs(live.job.signature)
+        live.steps_before = tuple(run.steps_done for run in runs)
+        live.tail_prior_j = (runs[0].tail_j or 0.0) if runs else 0.0
+        self._live[live.job.id] = live
+        return live
+
+    def process_of(self, tree: ProcessTree) -> str:
+        """Return who a process is on this boot, beyond its pid, which is used again; empty: there is none."""
+        return f"{self._boot_id}:{tree.start}" if tree.start is not None else ""
 
     def attach(self, job_id: str, request: wire.AttachRequest, uid: int, now: Instant) -> None:
         """Note what the job's model can do. An agent that comes again keeps what was learned."""
@@ -155,25 +124,48 @@ class JobBook:
             live = self.own(job_id, uid)
             costs = tuple(request.costs)
             if live.profile is None or live.profile.costs != costs:
-                live.profile = LevelProfile.prior(costs) if costs else None
+                self._give_levels(live, costs)
+                # A decision about other levels says nothing of these.
+                live.state, live.refused, live.sent = State(), {}, {}
             if request.steps is not None and live.steps_known_by != "--steps":
                 live.update(steps_total=request.steps)
                 live.steps_known_by = "the script"
             live.update(costs=costs, report=tuple(request.report))
-            live.state = replace(live.state, attached=live.state.attached or now)
-        self._wake()
+            live.attached = live.attached or now
+        self.wake()
+
+    def _give_levels(self, live: LiveJob, costs: tuple[float, ...]) -> None:
+        live.profile = live.profile_key = None
+        if costs:
+            live.profile_key = ProfileKey(live.job.signature, self._device, costs)
+            live.profile = LevelProfile.prior(costs, self._past.learned(live.profile_key))
+
+    def limit(self, job_id: str, limits: Limits, uid: int) -> None:
+        """Let a job use so much from now on, by hand; without any limit, what the machine gives to each."""
+        with self.lock:
+            live = self.own(job_id, uid)
+            by_hand = limits != Limits()
+            live.update(limits=limits if by_hand else self._default, by_hand=by_hand)
+            # What was remembered of the old limits (how short they were, what was announced) is not of these.
+            live.state = replace(live.state, memory={})
+            live.unsaid = True
+        self.wake()
 
     def progress(self, job_id: str, progress: wire.Progress, uid: int) -> None:
         """Take in where the training loop is."""
         with self.lock:
-            self.own(job_id, uid).steps.report(progress)
+            live = self.own(job_id, uid)
+            refused = len(live.refused)
+            live.report(progress)
+        if len(live.refused) != refused:
+            self.wake()
 
     def end(self, job_id: str, request: wire.EndRequest, uid: int) -> threading.Event:
         """Note that the process has ended; the event is set when its last joules are stored."""
         with self.lock:
             live = self.own(job_id, uid)
             live.ending = request
-        self._wake()
+        self.wake()
         return live.ended
 
     def get(self, job_id: str) -> LiveJob:

@@ -10,24 +10,37 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from greend.clock import NS, Clock, SystemClock
+from greend.clock import NS, Clock, Instant, SystemClock
 from greend.config import Config, Mode, database_path, socket_mode, socket_path
 from greend.counters import CounterBook
+from greend.daemon.control import Control
+from greend.daemon.control_routes import control_routes
 from greend.daemon.governing import Governing
+from greend.daemon.history import History
 from greend.daemon.hub import Hub
-from greend.daemon.jobs import JobBook, LiveJob
+from greend.daemon.instance import Instance
+from greend.daemon.jobs import JobBook
+from greend.daemon.leases import Leases, topic
+from greend.daemon.limiting import Limiting, connect
+from greend.daemon.live import LiveJob
 from greend.daemon.notify import Notifier
+from greend.daemon.periods import PeriodBook
+from greend.daemon.pricing import Prices
+from greend.daemon.rulebook import RuleBook
 from greend.daemon.sampler import Sampler
 from greend.daemon.scheduler import Scheduler
-from greend.daemon.server import ServerThread, application, bind
+from greend.daemon.server import ServerThread, application
 from greend.daemon.service import Service
 from greend.daemon.sources import SourceSet
+from greend.daemon.terms import Terms
 from greend.energy.coefficients import load_table
 from greend.errors import GreendError
+from greend.listening import bind
 from greend.sources.hardware import hardware
+from greend.sources.pressure import PressureSource
 from greend.sources.processes import ProcessTree, boot_id
 from greend.store.engine import Store
-from greend.store.jobs import job_energy, last_finished, open_jobs
+from greend.store.jobs import job_energy, last_decision, open_jobs
 from greend.store.positions import positions
 from greend.store.rollup import retain, roll_up
 from greend.store.writes import Batch, write
@@ -62,6 +75,7 @@ class Daemon:
         # The socket before the store: whoever finds another daemon there must not touch its database.
         sock = bind(self.socket_path, socket_mode(self.config, self.mode))
         try:
+            self._instance = Instance(self.database)
             self.store = Store.open(self.database, mode=0o640 if self.mode == "system" else 0o600)
         except GreendError:
             sock.close()
@@ -69,24 +83,41 @@ class Daemon:
             raise
         self.hub = Hub()
         governor = self.config.governor
-        self.jobs = JobBook(self._last_run, self._wake.set, governor.job_budget_j)
-        boot = boot_id()
+        boot, machine = boot_id(), hardware()
+        self.history = History(self.store)
+        self.jobs = JobBook(
+            self.history, self._wake.set, governor.job_budget_j, device=machine.cpu_model, boot_id=boot
+        )
+        self.leases = Leases(self.history.keep_lease, self.history.forget_leases)
+        self.terms = Terms(
+            settings=governor,
+            leases=self.leases,
+            periods=PeriodBook(self.history.spent_since, self.history.periods()),
+            rules=RuleBook(self.config.policies, self.history.keep_rule),
+            prices=Prices(self.config.pricing),
+            limiting=Limiting(self.config.actuator, connect(self.config.actuator, self.clock)),
+            look=PressureSource().read,
+            keep_period=self.history.keep_period,
+        )
         counters = CounterBook(period_s=self.config.daemon.period_s)
         with self.store.read() as connection:
             counters.restore(positions(connection, boot), self.clock.now().mono_ns)
+        self.terms.rules.restore(self.history.rules())
         self.sampler = Sampler(
             clock=self.clock,
             sources=self.sources.working,
-            hardware=hardware(),
+            hardware=machine,
             table=table,
             jobs=self.jobs,
-            governing=Governing(governor),
+            governing=Governing(self.terms),
             store=self._write,
             announce=self._announce,
+            closed=self._closed,
             counters=counters,
             boot_id=boot,
             gpu_processes=self.sources.gpu_processes,
             flush_s=self.config.daemon.flush_s,
+            period_s=self.config.daemon.period_s,
         )
         service = Service(
             clock=self.clock,
@@ -97,9 +128,12 @@ class Daemon:
             period_s=self.config.daemon.period_s,
             database=str(self.database),
             started=self.clock.now(),
+            terms=self.terms,
             sources=self.sources.states,
         )
-        self.server = ServerThread(application(service, self.jobs, self.hub, governor.lease_ttl_s), sock)
+        self.control = Control(self.clock, self.jobs, self.leases, self.terms, self.sampler.flush)
+        routes = control_routes(self.control, self.hub, governor.lease_ttl_s)
+        self.server = ServerThread(application(service, self.jobs, self.hub, governor, routes), sock)
         self.scheduler = Scheduler(self.roll_up, self.retain)
         self._adopt_open_jobs()
 
@@ -150,11 +184,15 @@ class Daemon:
         self.scheduler.stop()
         for live in self.jobs.live():
             self.hub.publish(live.job.id, "")
+        for lease in self.leases.all(self.clock.now()):
+            self.hub.publish(topic(lease.id), "the daemon stops")
         self.server.stop()
         self._turn()
         self.sampler.flush()
+        self.terms.limiting.close()
         self.sources.close()
         self.store.close()
+        self._instance.give_back()
         self.socket_path.unlink(missing_ok=True)
 
     def roll_up(self) -> None:
@@ -175,26 +213,39 @@ class Daemon:
             write(connection, batch)
 
     def _announce(self, live: LiveJob) -> None:
-        directive = live.directive(self.config.governor.lease_ttl_s)
+        directive = live.directive(self.config.governor)
         if directive is not None:
             self.hub.publish(live.job.id, encode(directive).decode())
 
-    def _last_run(self, signature: str) -> Job | None:
-        with self.store.read() as connection:
-            return last_finished(connection, signature)
+    def _closed(self, live: LiveJob) -> None:
+        self.terms.limiting.forget(live.job.id)
+        for lease in self.leases.end_of_job(live.job.id):
+            self.hub.publish(topic(lease.id), "the job ended")
 
     def _adopt_open_jobs(self) -> None:
         """Go on with jobs whose process still runs; end the others, as of now and with no exit code."""
         with self.store.read() as connection:
-            found = [(job, job_energy(connection, job.id)) for job in open_jobs(connection)]
+            found = [
+                (job, job_energy(connection, job.id), last_decision(connection, job.id))
+                for job in open_jobs(connection)
+            ]
         now = self.clock.now()
-        for job, spent_j in found:
+        for job, spent_j, decision in found:
             tree = ProcessTree(job.pid)
-            registered = now.after((job.started_wall_ns - now.wall_ns) / NS)
-            if tree.alive() and not tree.started_after(registered):
-                self.jobs.adopt(job, tree, spent_j)
+            if tree.alive() and self._is_process_of(job, tree, now):
+                self.jobs.adopt(job, tree, spent_j, decision, now)
             else:
                 self._write(Batch(jobs={job.id: replace(job, ended_wall_ns=now.wall_ns)}))
+        running = {live.job.id for live in self.jobs.live()}
+        kept = self.history.leases()
+        self.leases.restore([lease for lease in kept if lease.job_id in running])
+        self.history.forget_leases([lease.id for lease in kept if lease.job_id not in running])
+
+    def _is_process_of(self, job: Job, tree: ProcessTree, now: Instant) -> bool:
+        if job.process:
+            return job.process == self.jobs.process_of(tree)
+        # A greend that did not note who the process was: then at least it is older than the job.
+        return not tree.started_after(now.after((job.started_wall_ns - now.wall_ns) / NS))
 
     def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True

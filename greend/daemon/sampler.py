@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from greend.attribution import split
 from greend.clock import NS, Clock, Instant
 from greend.counters import CounterBook
-from greend.daemon.governing import Governing
-from greend.daemon.jobs import JobBook, LiveJob
+from greend.daemon.governing import Governing, Turn
+from greend.daemon.jobs import JobBook
+from greend.daemon.live import LiveJob
 from greend.energy.coefficients import CoefficientTable
 from greend.energy.model import price
 from greend.errors import GreendError, SourceError
@@ -23,6 +24,7 @@ from greend.types import (
     CounterKey,
     Hardware,
     Interval,
+    IntervalFlag,
     Reading,
     Share,
     Usage,
@@ -31,6 +33,15 @@ from greend.types import (
 log = logging.getLogger("greend")
 
 BUSY = CounterKey("host", "cpu", "busy_s")
+
+UNSURE = IntervalFlag.RESET | IntervalFlag.GAP | IntervalFlag.AMBIGUOUS
+"""Joules of such an interval are a lower bound, or of more than this turn."""
+
+ALWAYS_ON = ("cpu", "gpu", "dram")
+"""Kinds of components that use something in every second, so that a counter without increase stands still."""
+
+SLEPT_TURNS = 5.0
+"""A turn of more than so many periods is one in which the machine slept, or we did."""
 
 KEPT_ROWS = 20_000
 """Rows kept in memory while the database cannot be written: more than ten minutes of a large machine."""
@@ -67,10 +78,13 @@ class Sampler:
     store: Callable[[Batch], None]
     """Writes a batch in one transaction; raises GreendError and then keeps nothing of it."""
     announce: Callable[[LiveJob], None]
+    closed: Callable[[LiveJob], None]
+    """Hears of each job that has ended, once its end is stored."""
     counters: CounterBook
     boot_id: str
     gpu_processes: Callable[[], dict[str, dict[int, float]]] = dict
     flush_s: float = 10.0
+    period_s: float = 1.0
     now: Now | None = None
     turns: int = 0
     flush_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,6 +92,8 @@ class Sampler:
     _flushed: Instant | None = None
     _last: Instant | None = None
     _stamp_ns: int = 0
+    _stood: bool = False
+    """A counter did not move in the last turn."""
     _said: dict[str, str] = field(default_factory=dict)
 
     def turn(self) -> None:
@@ -101,15 +117,18 @@ class Sampler:
             gpu = self._gpu_processes() if live else {}
             usages = [_usage(job, seconds, gpu) for job in live]
             shares = split(energies, _amount(intervals, BUSY), usages)
-            decided, ended = self.governing.step(live, shares, previous, at)
+            after = self.governing.step(live, shares, Turn(previous, at, self._metered(energies, seconds)))
             self._collect(at, seconds, intervals, shares)
-            self._batch.decisions += [(j.job.id, j.state.decision) for j in decided if j.state.decision]
-        if decided or ended or at.seconds_since(self._flushed or at) >= self.flush_s:
+            decided = [(job.job.id, job.state.decision) for job in after.decided]
+            self._batch.decisions += [(job_id, made) for job_id, made in decided if made is not None]
+        if after.decided or after.ended or at.seconds_since(self._flushed or at) >= self.flush_s:
             self.flush(at)
         # Announced after the row is on the disk, so that no level was ever in force without a reason kept.
-        for job in decided:
+        for job in after.told:
             self.announce(job)
-        self.jobs.drop(ended)
+        for job in after.ended:
+            self.closed(job)
+        self.jobs.drop(after.ended)
 
     def flush(self, at: Instant | None = None) -> None:
         """Write what was gathered; on failure it is kept in memory for the next try."""
@@ -130,9 +149,9 @@ class Sampler:
         with self.jobs.lock:
             batch, self._batch = self._batch, Batch()
             for live in self.jobs.live():
-                if live.dirty:
-                    batch.jobs[live.job.id] = live.job
-                    live.dirty = False
+                batch.jobs[live.job.id] = live.row()
+                if live.profile_key is not None and (learned := live.newly_learned()) is not None:
+                    batch.profiles[live.profile_key] = learned
             return batch
 
     def _read(self) -> tuple[list[Reading], dict[str, str]]:
@@ -170,6 +189,16 @@ class Sampler:
         self._batch.increases.extend((start_ns, interval) for interval in intervals)
         self._batch.positions.update(self.counters.positions())
         self._batch.boot_id = self.boot_id
+
+    def _metered(self, energies: Sequence[ComponentEnergy], seconds: float) -> bool:
+        """Whether each joule of a turn was measured within it."""
+        stood, self._stood = (
+            self._stood,
+            any(energy.energy_j <= 0 and energy.component.kind in ALWAYS_ON for energy in energies),
+        )
+        slept = seconds > SLEPT_TURNS * self.period_s
+        # A counter that stood still shows what it owes at once when it moves again.
+        return not (slept or stood or self._stood or any(energy.flags & UNSURE for energy in energies))
 
     def _say(self, name: str, problem: str) -> None:
         """Log a problem once when it comes and once when it goes."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from greend import __version__, wire
 from greend.clock import Clock, Instant
-from greend.daemon.jobs import JobBook, LiveJob
+from greend.daemon.control import check_limits
+from greend.daemon.jobs import JobBook
+from greend.daemon.live import LiveJob
+from greend.daemon.periods import J_PER_KWH
 from greend.daemon.sampler import Sampler
 from greend.daemon.status import ComponentNow, JobNow, Status
+from greend.daemon.terms import Terms
 from greend.energy.uncertainty import combined_error
 from greend.errors import NotFound, PermissionDenied
 from greend.sources.processes import ProcessTree, uid_of
@@ -28,6 +32,7 @@ class Service:
     period_s: float
     database: str
     started: Instant
+    terms: Terms
     sources: dict[str, str]
     """Why a source is off, or an empty text, by name."""
 
@@ -58,13 +63,18 @@ class Service:
                 )
                 for e in energies
             ],
-            jobs=[_job_now(live) for live in self.jobs.live()],
+            jobs=[_job_now(live, self.terms.price_per_kwh()) for live in self.jobs.live()],
             sources=self.sources,
-            problems=dict(now.problems) if now is not None else {},
+            problems={**(now.problems if now is not None else {}), **self.terms.problems()},
         )
 
     def register(self, request: wire.JobRequest, uid: int) -> Job:
-        """Take a process as a job of the user who asks; raises PermissionDenied, NotFound."""
+        """Take a process as a job of the user who asks.
+
+        Raises PermissionDenied, NotFound, ProtocolError for limits that make no sense, and Unenforceable.
+        """
+        check_limits(request.limits)
+        self.terms.check(request.limits)
         owner = uid_of(request.pid)
         if owner is None:
             raise NotFound(f"register a job: process {request.pid} does not run")
@@ -86,15 +96,30 @@ class Service:
         self.sampler.flush()
 
 
-def _job_now(live: LiveJob) -> JobNow:
+def _job_now(live: LiveJob, price_per_kwh: float | None) -> JobNow:
     decision = live.state.decision
-    return JobNow(
+    now = JobNow(
         id=live.job.id,
         name=live.job.name,
         spent_j=live.spent_j,
         budget_j=live.job.budget_j,
-        level=decision.level if decision is not None else None,
+        level=None,
         top=live.top if live.job.costs else None,
         steps_done=live.steps.done,
         steps_total=live.job.steps_total,
+        limits=live.job.limits,
+        spent_g=live.spent_g,
+        spent_cost=live.spent_j / J_PER_KWH * price_per_kwh if price_per_kwh is not None else None,
+        expected_j=live.expected_j(),
+    )
+    if decision is None:
+        return now
+    return replace(
+        now,
+        level=decision.level,
+        pace=decision.pace,
+        power_w=decision.power_w,
+        action=decision.action.value,
+        by=decision.by,
+        advised=decision.advised,
     )

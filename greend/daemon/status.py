@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from greend.types import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentNow:
@@ -30,6 +32,21 @@ class JobNow:
     top: int | None
     steps_done: int
     steps_total: int | None
+    limits: Limits = field(default_factory=Limits)
+    spent_g: float | None = None
+    """None: no carbon intensity is known."""
+    spent_cost: float | None = None
+    """None: no price is set."""
+    expected_j: float | None = None
+    """What it will have used at its end: its budget where the levels can meet it; None: not known yet."""
+    pace: float = 1.0
+    power_w: float | None = None
+    """The average power that it is held to; None: no such limit."""
+    action: str = "run"
+    by: str = ""
+    """The constraint that binds; empty: none does."""
+    advised: bool = False
+    """What binds is only said, and the job runs at the top."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,81 +1,119 @@
-"""What a step costs at each resource level, learned while the job runs."""
+"""What a step costs at each resource level, in joules and in seconds, learned while the job runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from greend.governor.log_filter import OFFSET_SD, LogFilter
 
 KNOWN_STEPS = 20.0
 """A level is known by its own measurements from so many steps on."""
-MEMORY = 0.97
-"""Weight that an observation keeps at each later one of its level: about 30 s of memory at 1 Hz."""
-MOST_DRIFT = 2.0
-"""One observation moves the other levels by no more than this factor: beyond it, it is no drift."""
+LINE_SD = 0.12
+"""Relative error of a level that lies on the line through two measured ones."""
 DOUBT = 0.004
 """Relative doubt about a level's cost that grows with each observation of another level..."""
 MOST_DOUBT = 0.08
 """...up to this."""
+LEAST_STEP = 1e-12
+"""A step of fewer joules or seconds than this was not measured."""
+DEAD, ALIVE = 0.97, 0.94
+"""A level whose step costs more than this share of the next level's is dead; below the other, alive again."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelProfile:
-    """Joules and steps seen at each level, older ones weighing less.
+    """Joules and seconds of a step at each level, with their uncertainty.
 
     `costs` are the agent's estimates relative to the top (from FLOPs), used where nothing was measured.
     """
 
     costs: tuple[float, ...]
-    energy_j: tuple[float, ...]
+    energy: LogFilter
+    time: LogFilter
     steps: tuple[float, ...]
+    """Steps seen at each level."""
     age: tuple[int, ...]
     """Observations of other levels since each level was last seen."""
+    timed: tuple[float, ...] = ()
+    """Steps seen at each level with their seconds."""
+    dead: frozenset[int] = field(default_factory=frozenset)
+    """Levels that save nothing against the next higher one, as measured."""
+    _asked: dict[tuple[str, float], tuple[float, ...] | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Answers already given: each constraint asks the same, and one answer takes some 25 µs of the turn's 200."""
 
     @classmethod
-    def prior(cls, costs: Sequence[float]) -> LevelProfile:
-        """Return a profile that has seen nothing yet."""
+    def prior(cls, costs: Sequence[float], remembered: Mapping[str, Any] | None = None) -> LevelProfile:
+        """Return a profile that has seen nothing yet, or what an earlier run `remembered`.
+
+        What was remembered of another set of levels, or makes no sense, is passed over.
+        """
         zeros = (0.0,) * len(costs)
-        return cls(tuple(costs), zeros, zeros, (0,) * len(costs))
+        fresh = LogFilter.prior(costs)
+        profile = cls(tuple(costs), fresh, fresh, zeros, (0,) * len(costs), zeros)
+        energy = _recalled(remembered, "step_j", costs)
+        if energy is None:
+            return profile
+        time = _recalled(remembered, "step_s", costs) or fresh
+        steps = tuple(KNOWN_STEPS if seen else 0.0 for seen in energy.seen)
+        timed = tuple(KNOWN_STEPS if seen else 0.0 for seen in time.seen)
+        return profile._with_dead(replace(profile, energy=energy, time=time, steps=steps, timed=timed))
 
     @property
     def top(self) -> int:
         """The level of the untouched model."""
         return len(self.costs) - 1
 
-    def observe(self, level: int, energy_j: float, steps: float) -> LevelProfile:
-        """Return the profile after `steps` steps at `level` used `energy_j` joules."""
-        if steps <= 0 or energy_j < 0 or not 0 <= level <= self.top:
+    def observe(
+        self, level: int, energy_j: float, steps: float, seconds: float | None = None, sound: bool = True
+    ) -> LevelProfile:
+        """Return the profile after `steps` steps at `level` used `energy_j` joules within `seconds`.
+
+        `sound=False` says that the turn tells nothing about the level (somebody throttled the device,
+        the level changed in between, the meter stood still, the machine slept): nothing is learned.
+        """
+        possible = steps > 0 and energy_j >= 0 and 0 <= level <= self.top
+        if not (sound and possible and LEAST_STEP <= energy_j / steps < math.inf):
             return self
-        seen_j = _with(self.energy_j, level, self.energy_j[level] * MEMORY + energy_j)
-        seen = _with(self.steps, level, self.steps[level] * MEMORY + steps)
+        energy = _learn(self.energy, self.costs, self.steps, level, energy_j, steps)
+        seen = _added(self.steps, level, steps)
         age = tuple(0 if k == level else older + 1 for k, older in enumerate(self.age))
-        after = replace(self, energy_j=seen_j, steps=seen, age=age)
-        if not self.known(level) or self._mean(level) <= 0:
-            return after
-        # What makes this level dearer than it was (a hotter chip, a neighbour, longer batches) makes all
-        # of them dearer: the others move by the same factor, so that the top is known while it is not run.
-        moved = min(max(after._mean(level) / self._mean(level), 1 / MOST_DRIFT), MOST_DRIFT)
-        scaled = tuple(j if k == level else j * moved for k, j in enumerate(after.energy_j))
-        return replace(after, energy_j=scaled)
+        time, timed = self.time, self.timed
+        if seconds is not None and LEAST_STEP <= seconds / steps < math.inf:
+            time = _learn(self.time, self.costs, self.timed, level, seconds, steps)
+            timed = _added(self.timed, level, steps)
+        return self._with_dead(LevelProfile(self.costs, energy, time, seen, age, timed, self.dead))
 
     def known(self, level: int) -> bool:
-        """Whether the level has been measured itself."""
+        """Whether the level has been measured itself, in this run or the remembered one."""
         return self.steps[level] >= KNOWN_STEPS
 
-    def step_j(self) -> tuple[float, ...] | None:
-        """Joules per step of every level, never falling from a level to the next; None: nothing seen.
+    def step_j(self, z: float = 0.0) -> tuple[float, ...] | None:
+        """Joules per step of every level, never falling from a level to the next; None: nothing known.
 
-        A level that was not measured lies on the line through its two nearest measured neighbours over
-        the estimated costs: a step is a fixed part (data, logging, optimizer overhead) plus one that
-        grows with the model, and one measured level alone cannot tell them apart (then: in proportion).
+        `z` standard deviations above the expected cost; negative: below it. A level that was not
+        measured lies on the line through its two nearest measured neighbours over the estimated
+        costs: a step is a fixed part (data, logging, optimizer overhead) plus one that grows with
+        the model, and one measured level alone cannot tell them apart (then: in proportion).
         """
-        measured = [k for k in range(len(self.costs)) if self.known(k)]
-        if not measured:
-            return None
-        estimate: list[float] = []
-        for level in range(len(self.costs)):
-            step_j = self._mean(level) if level in measured else self._on_line(level, measured)
-            estimate.append(max(step_j, estimate[-1] if estimate else 0.0))
-        return tuple(estimate)
+        if ("J", z) not in self._asked:
+            self._asked["J", z] = _estimate(self.energy, self.costs, self.steps, z)
+        return self._asked["J", z]
+
+    def step_s(self, z: float = 0.0) -> tuple[float, ...] | None:
+        """Seconds per step of every level, as `step_j`."""
+        if ("s", z) not in self._asked:
+            self._asked["s", z] = _estimate(self.time, self.costs, self.timed, z)
+        return self._asked["s", z]
+
+    def step_sd(self) -> tuple[float, ...]:
+        """Relative standard deviation of each level's joules per step."""
+        return tuple(sd for _, sd in _all_expected(self.energy, self.costs, self.steps))
 
     def hopeful_step_j(self) -> tuple[float, ...] | None:
         """Joules per step as low as they may well be: an estimate that is old is worth another look.
@@ -91,17 +129,125 @@ class LevelProfile:
         ]
         return tuple(value * (1 - doubt) for value, doubt in zip(step_j, doubts, strict=True))
 
-    def _mean(self, level: int) -> float:
-        return self.energy_j[level] / self.steps[level]
+    def alive(self, level: int) -> int:
+        """Return the level itself, or the next higher one that costs no more and is better."""
+        while level in self.dead:
+            level += 1
+        return level
 
-    def _on_line(self, level: int, measured: list[int]) -> float:
-        nearest = sorted(measured, key=lambda k: abs(self.costs[k] - self.costs[level]))[:2]
-        if len(nearest) == 2 and self.costs[nearest[0]] != self.costs[nearest[1]]:
-            a, b = nearest
-            slope = (self._mean(a) - self._mean(b)) / (self.costs[a] - self.costs[b])
-            return max(self._mean(a) + max(slope, 0.0) * (self.costs[level] - self.costs[a]), 0.0)
-        return self._mean(nearest[0]) * self.costs[level] / self.costs[nearest[0]]
+    def remembered(self) -> dict[str, Any]:
+        """Return what the next run of the same command on the same device starts from; JSON-able."""
+        step_j, step_s = _memory(self.energy, self.steps), _memory(self.time, self.timed)
+        return {"costs": list(self.costs), "step_j": step_j, "step_s": step_s}
+
+    def _with_dead(self, after: LevelProfile) -> LevelProfile:
+        dead = frozenset(k for k in range(self.top) if after._is_dead(k))
+        return after if dead == after.dead else replace(after, dead=dead)
+
+    def _is_dead(self, level: int) -> bool:
+        if not (self.known(level) and self.known(level + 1)):
+            return False
+        ratio = math.exp(self.energy.mean(level) - self.energy.mean(level + 1))
+        return ratio > (ALIVE if level in self.dead else DEAD)
 
 
-def _with(values: tuple[float, ...], index: int, value: float) -> tuple[float, ...]:
-    return (*values[:index], value, *values[index + 1 :])
+def _learn(
+    learner: LogFilter,
+    costs: tuple[float, ...],
+    steps: tuple[float, ...],
+    level: int,
+    amount: float,
+    more: float,
+) -> LogFilter:
+    """Observe; a level seen for the first time is first expected on the line through the known ones."""
+    if not learner.seen[level] and level < len(costs) - 1 and (known := _known(steps)):
+        log_cost, sd = _expected(learner, costs, known, level)
+        learner = learner.expecting(level, log_cost, sd)
+    return learner.observe(level, amount, more)
+
+
+def _known(steps: tuple[float, ...]) -> list[int]:
+    return [k for k, n in enumerate(steps) if n >= KNOWN_STEPS]
+
+
+def _expected(
+    learner: LogFilter, costs: tuple[float, ...], known: list[int], level: int
+) -> tuple[float, float]:
+    """Logarithm of a level's cost and its relative error."""
+    if level in known or not known:
+        return learner.mean(level), learner.sd(level)
+    nearest = sorted(known, key=lambda k: abs(costs[k] - costs[level]))[:2]
+    a, b = nearest[0], nearest[-1]
+    at_a = math.exp(learner.mean(a))
+    if costs[a] == costs[b]:
+        return learner.mean(a) + math.log(costs[level] / costs[a]), OFFSET_SD
+    slope = (at_a - math.exp(learner.mean(b))) / (costs[a] - costs[b])
+    # Neither part of a step is negative, so that it costs no less than in proportion below a level and no
+    # more than that above it; two near neighbours whose estimates are off would say anything.
+    bounds = sorted((at_a, at_a * costs[level] / costs[a]))
+    between = min(costs[a], costs[b]) < costs[level] < max(costs[a], costs[b])
+    line = at_a + slope * (costs[level] - costs[a])
+    return math.log(
+        line if between else min(max(line, bounds[0]), bounds[1])
+    ), LINE_SD if between else OFFSET_SD
+
+
+@lru_cache(maxsize=64)
+def _all_expected(
+    learner: LogFilter, costs: tuple[float, ...], steps: tuple[float, ...]
+) -> tuple[tuple[float, float], ...]:
+    known = _known(steps)
+    return tuple(_expected(learner, costs, known, k) for k in range(len(costs)))
+
+
+# Every constraint of a job asks this each turn: reckoned anew each time, it was half of a decision's cost.
+@lru_cache(maxsize=64)
+def _estimate(
+    learner: LogFilter, costs: tuple[float, ...], steps: tuple[float, ...], z: float
+) -> tuple[float, ...] | None:
+    if not any(n >= KNOWN_STEPS for n in steps):
+        return None
+    expected = _all_expected(learner, costs, steps)
+    values = [math.exp(log_cost + z * sd) for log_cost, sd in expected]
+    return monotone(values, [1 / max(sd, 1e-3) ** 2 for _, sd in expected])
+
+
+def monotone(values: Sequence[float], weights: Sequence[float]) -> tuple[float, ...]:
+    """Return the nearest values that do not fall (pool adjacent violators; weighted least squares)."""
+    pools: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        pool = (value, weight, 1)
+        while pools and pools[-1][0] > pool[0]:
+            before, heavy, count = pools.pop()
+            total = heavy + pool[1]
+            pool = ((before * heavy + pool[0] * pool[1]) / total, total, count + pool[2])
+        pools.append(pool)
+    return tuple(value for value, _, count in pools for _ in range(count))
+
+
+def _added(values: tuple[float, ...], index: int, more: float) -> tuple[float, ...]:
+    return (*values[:index], values[index] + more, *values[index + 1 :])
+
+
+def _memory(learner: LogFilter, steps: tuple[float, ...]) -> list[list[float] | None]:
+    """The mean (in J or s) and its relative error of each level that was measured."""
+    offset_sd = [math.sqrt(max(learner.covariance[1 + k][1 + k], 0.0)) for k in range(len(steps))]
+    return [
+        [math.exp(learner.mean(k)), offset_sd[k]] if n >= KNOWN_STEPS else None for k, n in enumerate(steps)
+    ]
+
+
+def _recalled(remembered: Mapping[str, Any] | None, key: str, costs: Sequence[float]) -> LogFilter | None:
+    """Return the filter that a memory describes, or None where it does not fit or makes no sense."""
+    try:
+        if remembered is None or list(remembered["costs"]) != list(costs):
+            return None
+        pairs = [None if pair is None else (float(pair[0]), float(pair[1])) for pair in remembered[key]]
+        if len(pairs) != len(costs) or all(pair is None for pair in pairs):
+            return None
+        if any(pair and not (0 < pair[0] < math.inf and 0 <= pair[1] < math.inf) for pair in pairs):
+            return None
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+    logs = [None if pair is None else math.log(pair[0]) for pair in pairs]
+    return LogFilter.remembering(costs, logs, [None if pair is None else pair[1] for pair in pairs])

@@ -98,6 +98,11 @@ class ProcessTree:
             self._last = self._look({pid: root})
             self._cpu_s = sum(s.own_s + s.reaped_s for s in self._last.values())
 
+    @property
+    def start(self) -> int | None:
+        """Start of the first process in clock ticks since boot: with its pid, who it is. None: there is none."""
+        return self._root_start
+
     def alive(self) -> bool:
         """Whether the first process still runs; one that ended and was not waited for does not."""
         root = stat(self.pid, self._proc)

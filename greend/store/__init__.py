@@ -14,6 +14,11 @@ ledger     the rows of any stretch of time, each joule once
 queries    energy by time, component, consumer
 positions  where the raw counters stood, and what they grew by
 jobs       jobs and the decisions about them
+documents  limits and bounds as JSON in a column
+profiles   what a level cost an earlier run of the same command
+budgets    what all jobs together may use in a day or a month
+rules      the policy rules that were set by command
+leases     who keeps a job at a level, where that outlives a connection
 check      does the ledger add up
 ========== ==========================================================================
 

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from greend.errors import NotFound
-from greend.store import dimensions, schema
+from greend.store import dimensions, documents, schema
 from greend.store.cover import FOREVER_S
 from greend.store.ledger import NOTHING, Energy, facts, summed
-from greend.types import Decision, Job, Meter, Quality
+from greend.types import Action, Decision, Job, Meter, Quality
 from greend.units import nearest
 
 _JOB = schema.job.c
@@ -74,9 +74,9 @@ def open_jobs(connection: Connection) -> list[Job]:
     return [_job(row) for row in rows]
 
 
-def last_finished(connection: Connection, signature: str) -> Job | None:
-    """Return the newest job of that signature that ended well (exit code 0) and took steps."""
-    row = connection.execute(
+def finished(connection: Connection, signature: str, limit: int = 20) -> list[Job]:
+    """Return the jobs of that signature that ended well (exit code 0) and took steps, newest first."""
+    rows = connection.execute(
         select(schema.job)
         .where(
             _JOB.signature == signature,
@@ -85,26 +85,25 @@ def last_finished(connection: Connection, signature: str) -> Job | None:
             _JOB.steps_done > 0,
         )
         .order_by(*_NEWEST)
-    ).first()
-    return None if row is None else _job(row)
+        .limit(limit)
+    )
+    return [_job(row) for row in rows]
 
 
 def decisions(connection: Connection, job_id: str) -> list[Decision]:
     """Return the decisions about a job in the order in which they were made."""
     decision = schema.decision.c
     rows = connection.execute(select(schema.decision).where(decision.job_id == job_id).order_by(decision.id))
-    return [
-        Decision(
-            level=row.level,
-            reason=row.reason,
-            at_wall_ns=row.at_wall_ns,
-            at_step=row.at_step,
-            previous=row.previous,
-            feasible=row.feasible,
-            inputs=json.loads(row.inputs),
-        )
-        for row in rows
-    ]
+    return [_decision(row) for row in rows]
+
+
+def last_decision(connection: Connection, job_id: str) -> Decision | None:
+    """Return the newest decision about a job; None: there is none."""
+    decision = schema.decision.c
+    row = connection.execute(
+        select(schema.decision).where(decision.job_id == job_id).order_by(decision.id.desc())
+    ).first()
+    return None if row is None else _decision(row)
 
 
 def energy_of_jobs(connection: Connection, job_ids: Iterable[str]) -> dict[str, Energy]:
@@ -148,4 +147,24 @@ def _job(row: Row[Any]) -> Job:
     fields = dict(row._mapping)
     for name in ("command", "costs", "report"):
         fields[name] = tuple(json.loads(fields[name]))
+    fields["limits"] = documents.limits_of(fields["limits"])
     return Job(**fields)
+
+
+def _decision(row: Row[Any]) -> Decision:
+    return Decision(
+        level=row.level,
+        reason=row.reason,
+        at_wall_ns=row.at_wall_ns,
+        at_step=row.at_step,
+        previous=row.previous,
+        feasible=row.feasible,
+        inputs=json.loads(row.inputs),
+        pace=row.pace,
+        power_w=row.power_w,
+        burst_j=row.burst_j,
+        action=Action(row.action),
+        by=row.bound_by,
+        bounds=documents.bounds_of(row.bounds),
+        advised=row.advised,
+    )

@@ -140,13 +140,16 @@ job = Table(
     Column("started_wall_ns", Integer, nullable=False),
     Column("ended_wall_ns", Integer),
     Column("exit_code", Integer),
-    Column("budget_j", REAL),
     Column("by_hand", Boolean, nullable=False),
     Column("steps_total", Integer),
     Column("steps_done", Integer, nullable=False),
     Column("costs", Text, nullable=False),
     Column("tail_j", REAL),
     Column("report", Text, nullable=False),
+    Column("limits", Text, nullable=False, server_default="{}"),
+    Column("carbon_g", REAL),
+    Column("cpu_s", REAL),
+    Column("process", Text, nullable=False, server_default=""),
     Index("job_by_start", "started_wall_ns"),
     Index("job_by_signature", "signature", "started_wall_ns"),
 )
@@ -163,5 +166,54 @@ decision = Table(
     Column("reason", Text, nullable=False),
     Column("feasible", Boolean, nullable=False),
     Column("inputs", Text, nullable=False),
+    Column("pace", REAL, nullable=False, server_default="1"),
+    Column("power_w", REAL),
+    Column("burst_j", REAL),
+    Column("action", Text, nullable=False, server_default="run"),
+    # `by` is a word of SQL.
+    Column("bound_by", Text, nullable=False, server_default=""),
+    Column("bounds", Text, nullable=False, server_default="[]"),
+    Column("advised", Boolean, nullable=False, server_default="0"),
     Index("decision_by_job", "job_id", "at_wall_ns"),
+)
+
+level_profile = Table(
+    "level_profile",
+    metadata,
+    Column("signature", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("costs", Text, primary_key=True),
+    Column("remembered", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+period_budget = Table(
+    "period_budget",
+    metadata,
+    Column("period", Text, primary_key=True),
+    Column("limits", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+policy_rule = Table(
+    "policy_rule",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, ForeignKey("job.id"), nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("uid", Integer, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("since_wall_ns", Integer, nullable=False),
+    Column("until_mono_ns", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 
 from greend.clock import NS
 from greend.counters import Position
-from greend.store import dimensions, schema
+from greend.store import dimensions, documents, profiles, schema
 from greend.store.marks import read_marks
+from greend.store.profiles import ProfileKey, Remembered
 from greend.store.schema import TIERS
 from greend.types import IDLE, Component, CounterKey, Decision, Interval, Job, Meter, Share
 
@@ -33,9 +34,11 @@ class Batch:
     """(job id, decision); the job is in this batch or was in an earlier one."""
     jobs: dict[str, Job] = field(default_factory=dict)
     """By id; a job that is known is replaced."""
+    profiles: dict[ProfileKey, Remembered] = field(default_factory=dict)
+    """What jobs' levels cost, for the next run of the same command; one that is known is replaced."""
 
     def __bool__(self) -> bool:
-        return bool(self.shares or self.increases or self.positions or self.decisions or self.jobs)
+        return any((self.shares, self.increases, self.positions, self.decisions, self.jobs, self.profiles))
 
     def then(self, later: Batch) -> Batch:
         """Return one batch of this and a later one: what could not be written waits with what came since."""
@@ -46,6 +49,7 @@ class Batch:
             boot_id=later.boot_id or self.boot_id,
             decisions=self.decisions + later.decisions,
             jobs=self.jobs | later.jobs,
+            profiles=self.profiles | later.profiles,
         )
 
 
@@ -59,6 +63,7 @@ def write(connection: Connection, batch: Batch) -> None:
         raise ValueError("positions without a boot_id could never be restored")
     _write_jobs(connection, batch.jobs)
     _write_decisions(connection, batch.decisions)
+    profiles.save(connection, batch.profiles)
     _write_shares(connection, batch.shares)
     _write_increases(connection, batch.increases)
     _write_positions(connection, batch.positions, batch.boot_id)
@@ -77,6 +82,7 @@ def _write_jobs(connection: Connection, jobs: dict[str, Job]) -> None:
         row = {name: getattr(job, name) for name in Job.__dataclass_fields__}
         for name in ("command", "costs", "report"):
             row[name] = json.dumps(row[name])
+        row["limits"] = documents.limits_text(job.limits)
         rows.append(row)
     if rows:
         connection.execute(_PUT_JOB, rows)
@@ -93,6 +99,13 @@ def _write_decisions(connection: Connection, decisions: list[tuple[str, Decision
             "reason": decision.reason,
             "feasible": decision.feasible,
             "inputs": json.dumps(decision.inputs),
+            "pace": decision.pace,
+            "power_w": decision.power_w,
+            "burst_j": decision.burst_j,
+            "action": decision.action.value,
+            "bound_by": decision.by,
+            "bounds": documents.bounds_text(decision.bounds),
+            "advised": decision.advised,
         }
         for job_id, decision in decisions
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import queue
 import socketserver
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 from greend import wire
 
@@ -31,14 +33,20 @@ class FakeDaemon(socketserver.ThreadingUnixStreamServer):
         self.heard: list[tuple[str, dict]] = []
         self.say: queue.Queue[tuple[str, str] | None] = queue.Queue()
         self.unknown: set[str] = set()
+        self.hang: threading.Event | None = None
+        """Answers wait for this."""
+        self._numbers = itertools.count(1)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def told(self, end: str) -> list[dict]:
         return [body for path, body in self.heard if path.endswith(end)]
 
-    def direct(self, level: int, ttl_s: float = 30.0, on_loss: str = "top") -> None:
-        directive = wire.Directive(len(self.heard), level, "because", ttl_s, on_loss)
+    def direct(self, level: int, ttl_s: float = 30.0, on_loss: str = "top", **fields: Any) -> int:
+        """Say what a level is to be, with a new number; return that."""
+        seq = fields.pop("seq", None) or next(self._numbers)
+        directive = wire.Directive(seq, level, "because", ttl_s, on_loss, **fields)
         self.say.put(("directive", wire.encode(directive).decode()))
+        return seq
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -53,6 +61,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.heard.append((self.path, body))
+        if self.server.hang is not None:
+            self.server.hang.wait()
+            return
         known = not any(f"/jobs/{job}/" in self.path for job in self.server.unknown)
         answer = json.dumps({"job": "j-new"} if self.path == "/v1/jobs" else {}).encode()
         self.send_response(200 if known else 404)

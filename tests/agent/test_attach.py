@@ -66,7 +66,7 @@ def test_a_level_below_the_least_is_the_least():
     agent = greend_agent.attach(model, optimizer)
     train(model, optimizer, batches(2))
 
-    agent._signals.want = -3  # as a directive may say
+    agent._signals.ask(level=-3)
     train(model, optimizer, batches(1))
 
     assert (agent.want, agent.level) == (0, 0)

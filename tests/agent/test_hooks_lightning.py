@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import greend_agent
+from greend.types import Action
+from greend_agent.signals import Order
 
 from .nets import OPTIMIZERS, batches, net
 
@@ -111,6 +113,22 @@ def test_a_level_lasts_for_a_whole_accumulation():
 
     assert all((i - len(module.levels)) % 3 == 0 for i in changes)
     assert module.levels[-1] == 0
+
+
+def test_a_job_that_is_asked_to_stop_ends_after_a_step_without_an_error():
+    class Asked(Automatic):
+        def training_step(self, batch, index):
+            loss = super().training_step(batch, index)
+            if len(self.levels) == 3:
+                self.ask.agent._signals.order = Order(level=0, action=Action.STOP, seq=5)
+            return loss
+
+    greend = Greend()
+    module = fit(Asked(greend), [greend])
+
+    assert len(module.levels) == 4  # told in the third of them
+    assert module.trainer.should_stop
+    assert [p.shape for p in module.parameters()] == [p.shape for p in Automatic().parameters()]
 
 
 def test_of_several_optimizers_the_largest_is_followed_and_named(caplog):

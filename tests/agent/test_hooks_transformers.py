@@ -10,7 +10,9 @@ import torch
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch", "ignore:::accelerate")
 
+from greend.types import Action  # noqa: E402
 from greend_agent.hooks.transformers import Greend  # noqa: E402 (where transformers is installed)
+from greend_agent.signals import Order  # noqa: E402
 
 
 def model() -> torch.nn.Module:
@@ -76,3 +78,16 @@ def test_level_0_is_used_and_the_model_is_given_back_at_the_end(tmp_path):
     assert greend.agent is None
     assert [p.shape for p in trained.parameters()] == [p.shape for p in model().parameters()]
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in trained.modules())
+
+
+def test_a_job_that_is_asked_to_stop_saves_a_checkpoint_and_ends(tmp_path):
+    greend = Greend()
+
+    class Asks(transformers.TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 4:
+                greend.agent._signals.order = Order(level=0, action=Action.STOP, seq=5)
+
+    fit(tmp_path, [greend, Asks()])
+
+    assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-5"]

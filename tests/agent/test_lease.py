@@ -6,8 +6,7 @@ from greend.clock import NS
 from greend.wire import Directive
 from greend_agent.lease import Lease
 from greend_agent.link import FIRST_RETRY_S, LONGEST_RETRY_S, retry_s
-
-TOP = 3
+from greend_agent.signals import TOP
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,7 @@ def test_a_directive_holds_for_its_ttl_and_then_gives_the_level_back_unless_it_w
     lease = Lease()
     lease.heard(0, Directive(1, 1, "why", 30.0, on_loss))
 
-    assert lease.level(round(silent_s * NS), TOP) == level
+    assert lease.order(round(silent_s * NS)).level == level
 
 
 def test_a_ping_renews_the_lease():
@@ -35,15 +34,15 @@ def test_a_ping_renews_the_lease():
     lease.heard(0, Directive(1, 1, "why", 30.0))
     lease.heard(29 * NS)
 
-    assert lease.level(58 * NS, TOP) == 1
-    assert lease.level(60 * NS, TOP) == TOP
+    assert lease.order(58 * NS).level == 1
+    assert lease.order(60 * NS).level == TOP
 
 
 def test_where_nothing_was_ever_asked_nothing_is_wanted():
     lease = Lease()
     lease.heard(0)
 
-    assert lease.level(10**12, TOP) is None
+    assert lease.order(10**12) is None
     assert lease.ttl_s is None
 
 

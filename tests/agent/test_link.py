@@ -46,11 +46,18 @@ def link(signals: Signals, path: Path) -> Iterator[Link]:
     link.close()
 
 
+def ticking(link: Link, seconds: float) -> None:
+    """Let time pass as a process sees it that is awake."""
+    for _ in range(round(seconds)):
+        link.now[0] += NS
+        link._tick()
+
+
 def test_it_registers_says_what_the_model_can_do_and_follows(daemon, link, signals):
     link.start()
     link.announce([0.5, 1.0], ["proven: up -> down"])
     daemon.direct(0)
-    until(lambda: signals.want == 0)
+    until(lambda: signals.order.level == 0)
 
     assert daemon.told("/jobs")[0]["name"] == "night"
     assert daemon.told("/jobs")[0]["pid"] == os.getpid()
@@ -65,17 +72,19 @@ def test_progress_is_told_once_for_each_position(daemon, link, signals):
     signals.position = Position(12, 1, 34 * NS)
     until(lambda: daemon.told("/progress"))
 
-    assert daemon.told("/progress") == [{"step": 12, "level": 1, "mono_ns": 34 * NS}]
+    assert daemon.told("/progress") == [
+        {"step": 12, "level": 1, "mono_ns": 34 * NS, "seq": 0, "refused": "", "switch_s": 0.0}
+    ]
 
 
 def test_when_the_stream_ends_it_comes_back_and_attaches_again(daemon, link, signals):
     link.start()
     link.announce([0.5, 1.0], [])
     daemon.direct(1)
-    until(lambda: signals.want == 1)
+    until(lambda: signals.order.level == 1)
     daemon.say.put(None)
     daemon.direct(0)
-    until(lambda: signals.want == 0)
+    until(lambda: signals.order.level == 0)
 
     assert len(daemon.told("/attach")) == 2
     assert len(daemon.told("/jobs")) == 1
@@ -87,7 +96,7 @@ def test_a_daemon_with_a_new_history_gets_the_job_anew(daemon, signals, path):
     link.start()
     link.announce([0.5, 1.0], [])
     daemon.direct(0)
-    until(lambda: signals.want == 0)
+    until(lambda: signals.order.level == 0)
     link.close()
 
     assert link.job == "j-new"
@@ -98,11 +107,10 @@ def test_a_daemon_that_falls_silent_loses_its_lease(daemon, link, signals, on_lo
     link.start()
     link.announce([0.5, 1.0], [])
     daemon.direct(0, ttl_s=30.0, on_loss=on_loss)
-    until(lambda: signals.want == 0)
-    link.now[0] = 31 * NS
-    link._tick()
+    until(lambda: signals.order.level == 0)
+    ticking(link, 31)
 
-    assert signals.want == want
+    assert signals.order.level == want
 
 
 def test_without_a_daemon_it_says_so_once_and_training_goes_on(path, monkeypatch, caplog):
@@ -134,40 +142,38 @@ def test_a_ping_keeps_the_level_past_the_time_of_its_directive(daemon, link, sig
     link.start()
     link.announce([0.5, 1.0], [])
     daemon.direct(0, ttl_s=30.0)
-    until(lambda: signals.want == 0)
-    link.now[0] = 29 * NS
+    until(lambda: signals.order.level == 0)
+    ticking(link, 29)
     daemon.say.put(("ping", "{}"))
-    until(lambda: link._lease.level(31 * NS, TOP) == 0)
-    link.now[0] = 58 * NS
-    link._tick()
+    until(lambda: link._lease.order(31 * NS).level == 0)
+    ticking(link, 29)
 
-    assert signals.want == 0
+    assert signals.order.level == 0
 
 
 def test_a_level_lost_to_silence_comes_back_with_the_next_word(daemon, link, signals):
     link.start()
     link.announce([0.5, 1.0], [])
     daemon.direct(0, ttl_s=30.0)
-    until(lambda: signals.want == 0)
-    link.now[0] = 31 * NS
-    link._tick()
-    assert signals.want == TOP
+    until(lambda: signals.order.level == 0)
+    ticking(link, 31)
+    assert signals.order.level == TOP
     daemon.say.put(("ping", "{}"))
 
-    until(lambda: signals.want == 0)
+    until(lambda: signals.order.level == 0)
 
 
 def test_a_directive_overrides_a_local_request_also_when_it_says_what_it_said(daemon, link, signals):
     link.start()
     link.announce([0.5, 1.0], [])
     daemon.direct(0)
-    until(lambda: signals.want == 0)
-    signals.want = 1
+    until(lambda: signals.order.level == 0)
+    signals.ask(level=1)
     link._tick()
-    assert signals.want == 1  # nothing new was said
+    assert signals.order.level == 1  # nothing new was said
     daemon.direct(0)
 
-    until(lambda: signals.want == 0)
+    until(lambda: signals.order.level == 0)
 
 
 def test_what_the_model_can_do_is_told_anew_when_it_changes(daemon, link):
@@ -200,7 +206,7 @@ def test_a_word_that_makes_no_sense_changes_nothing_and_the_next_one_is_heard(da
     daemon.say.put(None)
     daemon.direct(0)
 
-    until(lambda: signals.want == 0)
+    until(lambda: signals.order.level == 0)
 
 
 def test_a_job_follows_the_daemon_from_directive_to_progress(daemon, path):
@@ -247,15 +253,15 @@ def test_a_forked_child_has_no_link_and_the_top(daemon, link, signals):
     link.start()
     link.announce([0.5, 1.0], [])
     daemon.direct(0)
-    until(lambda: signals.want == 0)
+    until(lambda: signals.order.level == 0)
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.write(write_end, b"top" if signals.want == TOP else b"low")
+        os.write(write_end, b"top" if signals.order.level == TOP else b"low")
         os._exit(0)
     os.waitpid(pid, 0)
 
     assert os.read(read_end, 3) == b"top"
-    assert signals.want == 0
+    assert signals.order.level == 0
     os.close(read_end)
     os.close(write_end)

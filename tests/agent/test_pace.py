@@ -10,42 +10,21 @@ import torch
 import greend_agent
 from greend.clock import NS
 from greend.wire import Directive, decode, encode
-from greend_agent.knobs.pace import LONGEST_WAIT_S, SLICE_S, Bucket, Pace
+from greend_agent.knobs.pace import LONGEST_WAIT_S, SLICE_S, Pace
 from greend_agent.lease import Lease
 from greend_agent.link import Link
 from greend_agent.signals import Signals
 
 from .fake_daemon import FakeDaemon, until
 from .nets import OPTIMIZERS, batches, net, train
-
-
-class Loop:
-    """A training loop on a clock that goes on when it works, and when it waits."""
-
-    def __init__(self) -> None:
-        self.signals = Signals()
-        self.now_ns = 7 * NS
-        self.waits: list[float] = []
-        self.pace = Pace(self.signals, lambda: self.now_ns, self.sleep)
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now_ns += round(seconds * NS)
-
-    def run(self, steps: int, step_s: float, level: int = 0) -> float:
-        """Make some steps, and return how long they and their waits took."""
-        begin_ns = self.now_ns
-        for _ in range(steps):
-            self.pace.before_step(level)
-            self.now_ns += round(step_s * NS)
-        return (self.now_ns - begin_ns) / NS
+from .paced import Loop
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.25, 0.1])
 @pytest.mark.parametrize("step_s", [0.002, 0.1, 0.4])
 def test_work_is_the_wanted_share_of_the_time(share, step_s):
     loop = Loop()
-    loop.signals.pace = share
+    loop.signals.ask(pace=share)
     loop.run(2, step_s)
 
     assert 200 * step_s / loop.run(200, step_s) == pytest.approx(share, rel=0.01)
@@ -53,7 +32,7 @@ def test_work_is_the_wanted_share_of_the_time(share, step_s):
 
 def test_a_step_that_took_a_time_is_followed_by_a_wait_for_the_share():
     loop = Loop()
-    loop.signals.pace = 0.25
+    loop.signals.ask(pace=0.25)
     loop.run(1, 0.1)
     loop.run(1, 0.1)
 
@@ -72,7 +51,7 @@ def test_at_full_pace_not_even_the_clock_is_asked():
 
 def test_uneven_steps_are_averaged():
     loop = Loop()
-    loop.signals.pace = 0.5
+    loop.signals.ask(pace=0.5)
     loop.run(1, 0.0)
     begin_ns, worked = loop.now_ns, 0.0
     for n in range(300):
@@ -86,7 +65,7 @@ def test_uneven_steps_are_averaged():
 
 def test_no_step_waits_longer_than_the_bound_and_what_it_still_owed_is_not_asked_of_the_next():
     loop = Loop()
-    loop.signals.pace = 0.1
+    loop.signals.ask(pace=0.1)
     loop.run(1, 60.0)
     loop.run(1, 0.0)
     assert sum(loop.waits) == pytest.approx(LONGEST_WAIT_S)
@@ -98,13 +77,13 @@ def test_no_step_waits_longer_than_the_bound_and_what_it_still_owed_is_not_asked
 
 def test_a_wait_ends_within_a_slice_of_a_change_of_pace():
     loop = Loop()
-    loop.signals.pace = 0.1
+    loop.signals.ask(pace=0.1)
     loop.run(1, 0.4)
 
     def sleep(seconds: float) -> None:
         loop.sleep(seconds)
         if len(loop.waits) == 3:
-            loop.signals.pace = 1.0
+            loop.signals.ask(pace=1.0)
 
     loop.pace._sleep = sleep
     loop.run(1, 0.4)
@@ -114,7 +93,7 @@ def test_a_wait_ends_within_a_slice_of_a_change_of_pace():
 
 def test_a_wait_ends_within_a_slice_of_a_stop_and_there_is_no_other():
     loop = Loop()
-    loop.signals.pace = 0.1
+    loop.signals.ask(pace=0.1)
     loop.run(1, 0.4)
 
     def sleep(seconds: float) -> None:
@@ -129,9 +108,9 @@ def test_a_wait_ends_within_a_slice_of_a_stop_and_there_is_no_other():
 
 def test_what_is_owed_at_one_pace_is_forgotten_at_another():
     loop = Loop()
-    loop.signals.pace = 0.1
+    loop.signals.ask(pace=0.1)
     loop.run(1, 10.0)
-    loop.signals.pace = 0.5
+    loop.signals.ask(pace=0.5)
     loop.run(1, 0.1)
     assert loop.waits == []
 
@@ -141,7 +120,7 @@ def test_what_is_owed_at_one_pace_is_forgotten_at_another():
 
 def test_a_power_is_held_with_the_joules_of_a_step():
     loop = Loop()
-    loop.pace.hold(20.0, step_j=10.0)
+    loop.signals.ask(power_w=20.0, step_j=10.0)
     loop.run(1, 0.1)
 
     assert loop.run(100, 0.1) == pytest.approx(100 * 10.0 / 20.0, rel=0.01)
@@ -150,7 +129,7 @@ def test_a_power_is_held_with_the_joules_of_a_step():
 def test_a_power_is_held_with_what_the_daemon_measured_of_the_level_that_was_run():
     loop = Loop()
     loop.signals.step_j = (2.0, None)
-    loop.pace.hold(20.0)
+    loop.signals.ask(power_w=20.0)
     loop.run(1, 0.01)
 
     assert loop.run(10, 0.01, level=0) == pytest.approx(10 * 2.0 / 20.0, rel=0.01)
@@ -161,26 +140,10 @@ def test_a_power_is_held_with_what_the_daemon_measured_of_the_level_that_was_run
 
 def test_a_power_that_is_not_reached_makes_no_step_wait():
     loop = Loop()
-    loop.pace.hold(200.0, step_j=10.0)
+    loop.signals.ask(power_w=200.0, step_j=10.0)
     loop.run(50, 0.1)
 
     assert loop.waits == []
-
-
-def test_a_bucket_saves_no_more_than_a_burst():
-    bucket = Bucket(rate=10.0, burst=5.0, debt=50.0, now_s=0.0)
-    bucket.spent(0.0, now_s=1000.0)
-    bucket.spent(12.0, now_s=1000.0)
-
-    assert bucket.wait_s(1000.0) == pytest.approx((12.0 - 5.0) / 10.0)
-    assert bucket.wait_s(1000.7) == pytest.approx(0.0)
-
-
-def test_a_bucket_is_owed_no_more_than_a_debt():
-    bucket = Bucket(rate=10.0, burst=5.0, debt=50.0, now_s=0.0)
-    bucket.spent(1e9, now_s=0.0)
-
-    assert bucket.wait_s(0.0) == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +162,9 @@ def test_the_pace_of_a_directive_goes_with_its_lease_and_nonsense_is_full_pace(
     pace, silent_s, on_loss, wanted
 ):
     lease = Lease()
-    lease.heard(0, Directive(1, 1, "why", 30.0, on_loss, pace))
+    lease.heard(0, Directive(1, 1, "why", 30.0, on_loss, pace=pace))
 
-    assert lease.pace(silent_s * NS) == wanted
+    assert lease.order(silent_s * NS).pace == wanted
 
 
 def test_a_daemon_that_knows_of_no_pace_asks_for_none():
@@ -217,14 +180,15 @@ def test_the_link_takes_pace_and_joules_from_a_directive_and_gives_the_pace_back
         link = Link(signals, tmp_path / "fake.sock", clock=lambda: now[0])
         link.start()
         link.announce([0.5, 1.0], [])
-        directive = Directive(1, 1, "hot", 30.0, "top", 0.4, [1.5, None])
+        directive = Directive(1, 1, "hot", 30.0, "top", pace=0.4, step_j=[1.5, None])
         daemon.say.put(("directive", encode(directive).decode()))
-        until(lambda: signals.pace == 0.4)
+        until(lambda: signals.order.pace == 0.4)
         assert signals.step_j == (1.5, None)
 
-        now[0] = 31 * NS
-        link._tick()
-        assert signals.pace == 1.0
+        for _ in range(31):
+            now[0] += NS
+            link._tick()
+        assert signals.order.pace == 1.0
         link.close()
         daemon.say.put(None)
         daemon.shutdown()
@@ -233,13 +197,13 @@ def test_the_link_takes_pace_and_joules_from_a_directive_and_gives_the_pace_back
 def test_a_local_pace_is_kept_until_the_next_directive():
     signals = Signals()
     link = Link(signals, clock=lambda: 0)
-    link._hear("directive", encode(Directive(1, 1, "why", 30.0, "top", 0.5)).decode())
-    signals.pace = 0.8
+    link._hear("directive", encode(Directive(1, 1, "why", 30.0, "top", pace=0.5)).decode())
+    signals.ask(pace=0.8)
     link._hear("ping", "{}")
-    assert signals.pace == 0.8
+    assert signals.order.pace == 0.8
 
-    link._hear("directive", encode(Directive(2, 1, "why", 30.0, "top", 0.5)).decode())
-    assert signals.pace == 0.5
+    link._hear("directive", encode(Directive(2, 1, "why", 30.0, "top", pace=0.5)).decode())
+    assert signals.order.pace == 0.5
 
 
 def test_a_paced_training_waits_between_steps_and_learns_the_same():
@@ -248,9 +212,9 @@ def test_a_paced_training_waits_between_steps_and_learns_the_same():
         optimizer = OPTIMIZERS["adamw"](model.parameters())
         agent = greend_agent.attach(model, optimizer)
         loop = Loop()
-        agent._loop.pace = Pace(agent._signals, lambda: loop.now_ns, loop.sleep)
+        agent._loop.orders.pace = Pace(agent._signals, lambda: loop.now_ns, loop.sleep)
         depths: list[int] = []
-        agent._loop.pace._sleep = lambda s: (loop.sleep(s), depths.append(agent.step_count))
+        agent._loop.orders.pace._sleep = lambda s: (loop.sleep(s), depths.append(agent.step_count))
         model.register_forward_hook(lambda *_: setattr(loop, "now_ns", loop.now_ns + NS // 10))
         train(model, optimizer, batches(3))
         agent.pace(share)
@@ -286,7 +250,7 @@ def test_a_wait_can_be_interrupted_and_the_job_goes_on():
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    agent._loop.pace = Pace(agent._signals, lambda: loop.now_ns, interrupted)
+    agent._loop.orders.pace = Pace(agent._signals, lambda: loop.now_ns, interrupted)
     train(model, optimizer, batches(2))
     agent.request(0)
     agent.pace(0.5)

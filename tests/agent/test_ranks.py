@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,12 +11,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import greend_agent
+from greend.types import Action
 from greend_agent import discover, planning
 from greend_agent.agent import agent_of
 from greend_agent.engines import engine_for, together
+from greend_agent.engines.local import STANDING_S
+from greend_agent.signals import Order
 
 from .ddp_job import Job, difference
 from .nets import OPTIMIZERS, batches, net, step
+from .paced import Loop
 from .pair import shared
 
 
@@ -210,6 +216,83 @@ def test_units_are_ranked_alike_on_all_ranks(ranks):
     assert moved, report
     assert same <= 1e-5
     assert moments == weights == 0.0
+
+
+def run_ordered(rank):
+    job = Job(rank, net())
+    job.steps([3, 3, 3])
+    if rank == 0:
+        job.agent._signals.order = Order(level=0, from_step=6, seq=9)
+    for x in batches(6, 40 + rank):
+        step(job.model, job.optimizer, x)
+        job.levels.append(job.agent.level)
+    return job.levels, job.difference(), job.agent._signals.applied.seq
+
+
+def test_an_order_from_a_step_on_changes_all_ranks_at_one_step_and_not_before(ranks):
+    one, other = ranks(run_ordered)
+
+    assert one[0] == other[0] == [3, 3, 3, 3, 3, 3, 3, 0, 0]  # agreed on in step 7, in force in step 8
+    assert one[1] == 0.0
+    assert (one[2], other[2]) == (9, 0)
+
+
+def run_stopping(rank):
+    job = Job(rank, net())
+    job.steps([3, 3, 3])
+    made = 0
+    for x in batches(12, 40 + rank):
+        # Rank 1 is never told, and rank 0 in the middle of things.
+        if made == 4 and rank == 0:
+            job.agent._signals.order = Order(level=0, action=Action.STOP, seq=9)
+        step(job.model, job.optimizer, x)
+        made += 1
+        if job.agent.should_stop:
+            break
+    return made, job.difference(), job.agent._signals.applied.refused
+
+
+def test_all_ranks_are_asked_to_stop_after_the_same_step(ranks):
+    one, other = ranks(run_stopping)
+
+    assert one == other == (6, 0.0, "")
+
+
+def run_pausing(rank):
+    job = Job(rank, net())
+    job.steps([3, 3, 3])
+    loop = Loop.of(job.agent)
+    job.agent._loop.orders.pace._patience_s = lambda: job.agent._loop.engine.patience_s
+    if rank == 0:
+        job.agent._signals.order = Order(action=Action.PAUSE, seq=9)
+    job.agent._loop.engine.ranks._timeout = timedelta(seconds=40)
+    for x in batches(3, 40 + rank):
+        step(job.model, job.optimizer, x)
+    return sum(loop.waits), job.difference()
+
+
+def test_a_rank_that_pauses_makes_a_step_before_the_others_give_it_up(ranks):
+    (waited_s, _), (other_s, difference_) = ranks(run_pausing)
+
+    assert waited_s == pytest.approx(3 * 20.0, rel=0.01)
+    assert (other_s, difference_) == (0.0, 0.0)
+
+
+def run_apart(rank):
+    """Train on several processes with a model that is not wrapped, as who averages gradients by hand does."""
+    model = net()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    agent = greend_agent.attach(model, optimizer)
+    agent._signals.order = Order(level=0, action=Action.STOP, seq=9)
+    for x in batches(2):
+        step(model, optimizer, x)
+    return agent.should_stop, agent._loop.engine.patience_s, agent._signals.applied.refused
+
+
+def test_processes_that_cannot_agree_are_never_asked_to_stop_one_by_one(ranks):
+    for stops, patience_s, refused in ranks(run_apart):
+        assert (stops, patience_s) == (False, STANDING_S)
+        assert "cannot agree on a step" in refused
 
 
 def run_alone(rank):

@@ -6,6 +6,7 @@ import pytest
 
 import greend_agent
 from greend.clock import NS
+from greend_agent.signals import Order
 from greend_agent.times import REMEMBERED, UNSETTLED, LevelFigures, Times
 
 from .nets import OPTIMIZERS, batches, net, train
@@ -79,10 +80,11 @@ def test_what_the_pace_makes_a_loop_wait_is_not_a_steps_time():
     train(model, optimizer, batches(4))
     waited = iter(range(1, 100))
 
-    def before_step(level: int) -> None:
-        agent._loop.pace.waited_ns = next(waited) * NS
+    def before_step(*_: object) -> Order:
+        agent._loop.orders.pace.waited_ns = next(waited) * NS
+        return agent._loop.orders.pace.order
 
-    agent._loop.pace.before_step = before_step  # type: ignore[method-assign]
+    agent._loop.orders.pace.before_step = before_step  # type: ignore[method-assign]
     agent._loop.times = Times()
     train(model, optimizer, batches(6))
 

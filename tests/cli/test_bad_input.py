@@ -81,6 +81,29 @@ def test_a_budget_that_makes_no_sense(greend, budget, words):
     assert words in one_line(result.err)
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--power", "40"), "the unit is missing; write for example 40W"),
+        (("--carbon", "much"), "as an emission: no number in it"),
+        (("--cost", "1 EUR"), "write a number alone, as 0.10"),
+        (("--deadline", "yesterday"), "as a deadline: that is over"),
+        (("--power", "40W", "--window", "10"), "as a duration: the unit is missing"),
+        (("--window", "10s"), "--window is about a power: name it with --power"),
+        (("--hard",), "--hard is about a power: name it with --power"),
+        (("--power", "40W", "--hard", "--window", "10s"), "--hard knows no window"),
+        (("--on-infeasible", "cry"), "'cry' is not one of 'run_level_0', 'stop_at_checkpoint', 'pause'"),
+        (("--order", "falling"), "'falling' is not one of 'rising', 'mixed'"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_starts_nothing(greend, home, words, problem):
+    result = greend("run", *words, "--", "touch", str(home / "started"))
+
+    assert result.code == 2
+    assert problem in one_line(result.err)
+    assert not (home / "started").exists()
+
+
 def test_a_command_that_is_not_there(greend):
     result = greend("run", "--", "no-such-program-anywhere")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greend.cli.when import edges, label, local_now, parse_when
+from greend.cli.when import edges, label, local_now, parse_deadline, parse_when
 from greend.errors import UsageError
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -26,6 +26,8 @@ NOW = datetime(2026, 11, 19, 14, 32, 7, tzinfo=BERLIN)
         ("10 min", NOW - timedelta(minutes=10)),
         ("2026-11-02 14:00", datetime(2026, 11, 2, 14, tzinfo=BERLIN)),
         ("2026-11-02T14:00:00Z", datetime(2026, 11, 2, 14, tzinfo=UTC)),
+        ("14:32:06", datetime(2026, 11, 19, 14, 32, 6, tzinfo=BERLIN)),
+        ("14:33", datetime(2026, 11, 18, 14, 33, tzinfo=BERLIN)),
         ("@1790000000", datetime.fromtimestamp(1790000000, BERLIN)),
     ],
 )
@@ -46,11 +48,32 @@ def test_a_time_is_read_as_people_write_it(text, when):
         "--2h",
         "@",
         "@-1",
+        "25:00",
     ],
 )
 def test_what_is_no_time_is_said_with_a_way_out(text):
     with pytest.raises(UsageError, match="today, yesterday, -2h, 7d"):
         parse_when(text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "when"),
+    [
+        ("18:00", datetime(2026, 11, 19, 18, tzinfo=BERLIN)),
+        ("9:30", datetime(2026, 11, 20, 9, 30, tzinfo=BERLIN)),
+        ("2h", NOW + timedelta(hours=2)),
+        ("+90 min", NOW + timedelta(minutes=90)),
+        ("2026-11-20 08:00", datetime(2026, 11, 20, 8, tzinfo=BERLIN)),
+    ],
+)
+def test_a_deadline_lies_ahead(text, when):
+    assert parse_deadline(text, NOW) == when
+
+
+@pytest.mark.parametrize("text", ["soon", "", "24:00", "2 parsecs", "yesterday", "-2h", "2026-11-19 14:32"])
+def test_what_is_no_deadline_or_is_over_is_said_with_a_way_out(text):
+    with pytest.raises(UsageError, match=r"as a deadline: .*write 18:00, 2h"):
+        parse_deadline(text, NOW)
 
 
 @pytest.mark.parametrize(("day", "hours"), [((2026, 3, 29), 23), ((2026, 10, 25), 25), ((2026, 11, 19), 24)])

@@ -16,12 +16,7 @@ from greend.errors import ConfigError, DatabaseDamaged
 from greend.store import jobs as stored
 from greend.store import queries
 
-from .conftest import settings
-
-
-def stop(daemon: Daemon) -> None:
-    daemon.scheduler.start()
-    daemon.stop()
+from .conftest import settings, stop
 
 
 def test_a_job_goes_on_under_its_id_when_the_daemon_is_restarted(daemon, tmp_path, clock):

@@ -10,8 +10,8 @@ import pytest
 from greend import wire
 from greend.client import Client
 from greend.daemon.main import Daemon
-from greend.daemon.server import bind
 from greend.errors import DaemonNotRunning, NotFound, PermissionDenied, ProtocolError, SocketInUse
+from greend.listening import bind
 
 from .conftest import settings
 
@@ -68,7 +68,7 @@ def test_a_file_that_is_not_a_socket_is_never_removed(tmp_path):
 
 
 def test_a_process_of_somebody_else_cannot_be_registered(daemon, monkeypatch):
-    monkeypatch.setattr("greend.daemon.server._uid", lambda request: 4711)
+    monkeypatch.setattr("greend.daemon.server.uid_of", lambda request: 4711)
 
     with pytest.raises(PermissionDenied, match="belongs to user"):
         Client(daemon.socket_path).post("/jobs", wire.JobRequest(os.getpid(), ["train"]))
@@ -107,7 +107,7 @@ def test_a_job_that_is_not_there_has_no_directives(daemon):
 def test_only_the_owner_and_root_may_follow_a_job(daemon, monkeypatch):
     client = Client(daemon.socket_path)
     job = client.post("/jobs", wire.JobRequest(os.getpid(), ["train"]))["job"]
-    monkeypatch.setattr("greend.daemon.server._uid", lambda request: 4711)
+    monkeypatch.setattr("greend.daemon.server.uid_of", lambda request: 4711)
 
     with pytest.raises(PermissionDenied, match="belongs to user"):
         next(client.follow(f"/jobs/{job}/directives", 5.0))

@@ -1,13 +1,15 @@
 """The governor against a simulated job: noise, drift, wrong estimates, and a count of steps that lags."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
 from greend.clock import ManualClock
-from greend.governor.budget import EnergyBudget
-from greend.governor.decide import Conditions, Policy, State, decide
+from greend.governor.conditions import Conditions
+from greend.governor.decide import decide
+from greend.governor.energy import EnergyBudget
+from greend.governor.policy import Policy, State
 from greend.governor.profile import LevelProfile
 
 COSTS = (0.25, 0.5, 0.75, 1.0)
@@ -33,9 +35,9 @@ def run(seed: int, share: float) -> Outcome:
     true = [0.08 + 0.92 * c * (1 + 0.3 * dice.uniform(-1, 1) * (1 - c)) for c in COSTS]
     drift = dice.uniform(-0.1, 0.1)
     budget_j = share * (STARTUP_J + STEPS * STEP_J + TAIL_J)
-    policy = Policy(EnergyBudget(budget_j, TAIL_J))
+    policy = Policy((EnergyBudget(budget_j),))
     clock = ManualClock()
-    state = State(attached=clock.now())
+    attached, state = clock.now(), State()
     profile, spent_j, done, level, changes, infeasible = LevelProfile.prior(COSTS), STARTUP_J, 0, 3, 0, False
     while done < STEPS:
         made, used_j = 0, 0.0
@@ -46,13 +48,13 @@ def run(seed: int, share: float) -> Outcome:
         now = clock.advance(used_j / POWER_W)
         seen = min(done + dice.uniform(-1, 1), STEPS)
         profile = profile.observe(level, used_j * (1 + dice.gauss(0, 0.01)), made + dice.uniform(-1, 1))
-        decision = decide(policy, state, Conditions(profile, spent_j, seen, STEPS), now)
-        if decision is not state.decision:
-            changed = decision.level != level
-            changes += changed
-            state = replace(state, decision=decision, changed=now if changed else state.changed)
-            level = decision.level
-            infeasible = infeasible or not decision.feasible
+        known = Conditions(
+            profile, spent_j, seen, STEPS, level=level, started=attached, attached=attached, tail_j=TAIL_J
+        )
+        decision, state = decide(policy, state, known, now)
+        changes += decision.level != level
+        level = decision.level
+        infeasible = infeasible or not decision.feasible
     spent_j += TAIL_J
     return Outcome(spent_j / budget_j, (spent_j - budget_j) / STEP_J, done, changes, level == 3, infeasible)
 

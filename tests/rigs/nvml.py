@@ -46,12 +46,15 @@ class Gpu:
     """Error code by function."""
     lost_at: float | None = None
     reset_at: float | None = None
+    limit_w: tuple[float, float, float] = (300, 100, 300)
+    """Its power limit as the driver was loaded, and the least and the most that it takes."""
 
     def lines(self, index: int) -> Iterator[str]:
         yield f"{index}.name {self.name}"
         yield f"{index}.power {self.power_w}"
         yield f"{index}.energy {self.energy_mj} {self.since}"
         yield f"{index}.util {self.util[0]} {self.util[1]}"
+        yield f"{index}.limit " + " ".join(str(round(limit * 1e3)) for limit in self.limit_w)
         yield from (f"{index}.proc {pid} {sm}" for pid, sm in self.processes.items())
         yield from (f"{index}.fail {function} {code}" for function, code in self.fails.items())
         if self.lost_at is not None:
@@ -79,6 +82,10 @@ class NvmlRig:
         fresh = self.scenario.with_suffix(".new")
         fresh.write_text("\n".join(lines) + "\n")
         fresh.replace(self.scenario)
+
+    def limit_file(self, index: int = 0) -> Path:
+        """Where the limit that was set stands, in mW: write to it as another program would set one."""
+        return self.scenario.with_name(f"{self.scenario.name}.limit{index}")
 
     def advance(self, seconds: float) -> None:
         """Let the GPUs draw their power for so long."""

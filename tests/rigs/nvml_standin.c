@@ -13,6 +13,8 @@
  *     G.util SM MEM         percent
  *     G.proc PID SM         a process on it, and its percent of SM time
  *     G.fail FUNCTION CODE  that call answers this error
+ *     G.limit MW MIN MAX    its power limit and what that may be set to; a limit that is set is kept in
+ *                           the file `$GREEND_NVML_SCENARIO.limitG`, which anybody may change
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -21,7 +23,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { OK = 0, INVALID = 2, NOT_FOUND = 6, TOO_SMALL = 7, NOT_LOADED = 9, LOST = 15, UNKNOWN = 999 };
+enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, NOT_LOADED = 9, LOST = 15, UNKNOWN = 999 };
 enum { MAX_PROCESSES = 16, LINE = 256 };
 
 typedef int Result;
@@ -116,7 +118,7 @@ const char *nvmlErrorString(Result code) {
     switch (code) {
         case OK: return "Success";
         case INVALID: return "Invalid Argument";
-        case 3: return "Not Supported";
+        case NOT_SUPPORTED: return "Not Supported";
         case 4: return "Insufficient Permissions";
         case NOT_FOUND: return "Not Found";
         case NOT_LOADED: return "Driver Not Loaded";
@@ -147,6 +149,52 @@ Result nvmlDeviceGetName(Device device, char *name, unsigned length) {
 Result nvmlDeviceGetPowerUsage(Device device, unsigned *mw) {
     GATE();
     *mw = (unsigned)lround(number(index_of(device), "power", 0) * 1000);
+    return OK;
+}
+
+Result nvmlDeviceGetUUID(Device device, char *uuid, unsigned length) {
+    GATE();
+    return snprintf(uuid, length, "GPU-standin-%d", index_of(device)) < (int)length ? OK : TOO_SMALL;
+}
+
+static FILE *limit_file(Device device, const char *mode) {
+    char path[LINE];
+    snprintf(path, sizeof path, "%s.limit%d", getenv("GREEND_NVML_SCENARIO"), index_of(device));
+    return fopen(path, mode);
+}
+
+static int limits(Device device, unsigned *mw, unsigned *least, unsigned *most) {
+    char value[LINE];
+    return of_gpu(index_of(device), "limit", 0, value) && sscanf(value, "%u %u %u", mw, least, most) == 3;
+}
+
+Result nvmlDeviceGetPowerManagementLimit(Device device, unsigned *mw) {
+    unsigned least, most;
+    GATE();
+    if (!limits(device, mw, &least, &most)) return NOT_SUPPORTED;
+    FILE *file = limit_file(device, "re");
+    if (file) {
+        if (fscanf(file, "%u", mw) != 1) { fclose(file); return UNKNOWN; }
+        fclose(file);
+    }
+    return OK;
+}
+
+Result nvmlDeviceGetPowerManagementLimitConstraints(Device device, unsigned *least, unsigned *most) {
+    unsigned mw;
+    GATE();
+    return limits(device, &mw, least, most) ? OK : NOT_SUPPORTED;
+}
+
+Result nvmlDeviceSetPowerManagementLimit(Device device, unsigned mw) {
+    unsigned now_mw, least, most;
+    GATE();
+    if (!limits(device, &now_mw, &least, &most)) return NOT_SUPPORTED;
+    if (mw < least || mw > most) return INVALID;
+    FILE *file = limit_file(device, "we");
+    if (!file) return UNKNOWN;
+    fprintf(file, "%u\n", mw);
+    fclose(file);
     return OK;
 }
 

@@ -73,6 +73,18 @@ class PowercapRig:
         counter.chmod(0o400)  # root only, since CVE-2020-8694
         return counter
 
+    def add_limit(
+        self, zone: Path, constraint: str, limit_w: float, window_s: float = 1.0, most_w: float = 0
+    ) -> Path:
+        """Add a power limit to a zone; return its file. `most_w` 0: the hardware gives no figure."""
+        index = len(list(zone.glob("constraint_*_name")))
+        (zone / f"constraint_{index}_name").write_text(f"{constraint}\n")
+        (zone / f"constraint_{index}_time_window_us").write_text(f"{round(window_s * 1e6)}\n")
+        (zone / f"constraint_{index}_max_power_uw").write_text(f"{round(most_w * 1e6)}\n")
+        limit = zone / f"constraint_{index}_power_limit_uw"
+        limit.write_text(f"{round(limit_w * 1e6)}\n")
+        return limit
+
     def set(self, counter: Path, energy_uj: int) -> None:
         """Move a counter, as the hardware does."""
         fresh = counter.with_name("energy_uj.new")

@@ -83,11 +83,12 @@ def test_without_any_job_the_answer_says_how_to_start_one(store):
         jobs.job(connection, "x")
 
 
-def test_what_one_run_teaches_the_next_comes_from_the_newest_that_ended_well(store, some):
+def test_what_runs_teach_the_next_comes_from_those_that_ended_well_newest_first(store, some):
     with store.read() as connection:
-        assert jobs.last_finished(connection, "sig") == some[1]
-        assert jobs.last_finished(connection, "other") is None
-        assert jobs.last_finished(connection, "unheard of") is None
+        assert jobs.finished(connection, "sig") == [some[1], some[0]]
+        assert jobs.finished(connection, "sig", limit=1) == [some[1]]
+        assert jobs.finished(connection, "other") == []
+        assert jobs.finished(connection, "unheard of") == []
 
 
 def test_open_jobs_are_those_that_have_not_ended(store, some):

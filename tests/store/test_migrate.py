@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import create_engine
 
 import greend_migrations
 from greend.errors import DatabaseTooNew, StoreError
-from greend.store import migrate, schema
+from greend.store import jobs, migrate, schema
 from greend.store.engine import Store
+from greend.types import Decision, Limits
 
 OPEN = """
 import sys
@@ -76,7 +79,9 @@ def test_three_starters_at_once_all_succeed_and_one_migrates(tmp_path):
     starters = [start(path) for _ in range(3)]
 
     assert [(starter.communicate()[1], starter.returncode) for starter in starters] == [("", 0)] * 3
-    assert sqlite3.connect(path).execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    assert sqlite3.connect(path).execute("SELECT version_num FROM alembic_version").fetchall() == [
+        (migrate.HEAD,)
+    ]
 
 
 def test_alembic_is_not_imported_when_the_schema_is_current(path):
@@ -130,8 +135,42 @@ def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path, ope
 
 
 def test_an_older_database_opened_to_read_says_to_start_the_daemon(path, monkeypatch):
-    monkeypatch.setattr(migrate, "REVISIONS", ("0001", "0002"))
-    monkeypatch.setattr(migrate, "HEAD", "0002")
+    monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "9999"))
+    monkeypatch.setattr(migrate, "HEAD", "9999")
 
     with pytest.raises(StoreError, match="written by an older greend; start the daemon once"):
         Store.read_only(path)
+
+
+def test_budgets_and_decisions_of_the_first_schema_are_kept(tmp_path):
+    path = tmp_path / "greend.db"
+    first_schema(path)
+    with sqlite3.connect(path) as connection:
+        words = (
+            "INSERT INTO job (id, name, command, signature, uid, pid, started_wall_ns, budget_j, by_hand, "
+        )
+        words += "steps_done, costs, report) VALUES (?, 'n', '[]', 's', 1, 2, 3, ?, ?, 4, '[]', '[]')"
+        connection.executemany(words, [("j-1", 3e4, 1), ("j-2", None, 0)])
+        words = "INSERT INTO decision (job_id, at_wall_ns, at_step, level, reason, feasible, inputs) "
+        connection.execute(words + "VALUES ('j-1', 5, 6, 2, 'the top', 1, '{}')")
+    connection.close()
+
+    with Store.open(path) as store, store.read() as connection:
+        found = {summary.job.id: summary.job for summary in jobs.jobs(connection)}
+        decisions = jobs.decisions(connection, "j-1")
+
+    assert {id: job.limits for id, job in found.items()} == {"j-1": Limits(energy_j=3e4), "j-2": Limits()}
+    assert (found["j-1"].by_hand, found["j-1"].budget_j, found["j-2"].by_hand) == (True, 3e4, False)
+    assert decisions == [Decision(2, "the top", 5, 6)]
+
+
+def first_schema(path):
+    """Make a database as the first greend did."""
+    config = Config()
+    config.set_main_option("script_location", "greend_migrations:")
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()

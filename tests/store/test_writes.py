@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from greend.clock import NS
@@ -5,12 +7,25 @@ from greend.counters import Position
 from greend.errors import StoreError
 from greend.store import jobs
 from greend.store.positions import increases, positions
+from greend.store.profiles import ProfileKey, remembered
 from greend.store.queries import energy_by_component, energy_by_consumer, energy_by_time, total_energy
 from greend.store.rollup import roll_up
 from greend.store.writes import Batch, write
-from greend.types import IDLE, Consumer, CounterKey, Decision, Interval, IntervalFlag
+from greend.types import (
+    IDLE,
+    Action,
+    Bound,
+    Consumer,
+    CounterKey,
+    Decision,
+    Interval,
+    IntervalFlag,
+    Limits,
+    Rank,
+)
 from store.making import CPU, GPU, MODEL, RAPL, T0, job, put, share, shares
 
+KEY = ProfileKey("sig", "a processor", (0.25, 1.0))
 PACKAGE = CounterKey("rapl", "package-0", "package_energy")
 
 
@@ -66,13 +81,16 @@ def test_everything_of_a_job_comes_back(store):
     full = job(
         ended_wall_ns=(T0 + 9) * NS,
         exit_code=-9,
-        budget_j=3e4,
+        limits=Limits(3e4, 20.0, 0.1, 40.0, 5.0, True, T0 * NS, "pause", "mixed"),
         by_hand=True,
         steps_total=100,
         steps_done=99,
         costs=(0.25, 1.0),
         tail_j=0.5,
         report=("24 groups proved", "± 3 %"),
+        carbon_g=1.5,
+        cpu_s=2.25,
+        process="boot:7",
     )
     put(store, Batch(jobs={full.id: full, "j-2": job("j-2")}))
 
@@ -97,12 +115,30 @@ def test_decisions_come_back_in_the_order_in_which_they_were_made(store):
         Decision(
             1, "the budget ends in 40 steps", T0 * NS, 60, 3, False, {"left_j": 12.5, "pace": float("inf")}
         ),
+        Decision(
+            0,
+            "a pause",
+            T0 * NS,
+            70,
+            pace=0.5,
+            power_w=40.0,
+            burst_j=20.0,
+            action=Action.PAUSE,
+            by="power cap",
+            bounds=(
+                Bound("power cap", Rank.CAP, 3, "40 W", 0.5, 40.0, 20.0, True, action=Action.PAUSE),
+                Bound("deadline", Rank.BUDGET, 0, "late", feasible=False, figures={"left_s": 3.0}),
+            ),
+            advised=True,
+        ),
     ]
     put(store, Batch(jobs={"j-1": job()}, decisions=[("j-1", decision) for decision in made]))
 
     with store.read() as connection:
         assert jobs.decisions(connection, "j-1") == made
+        assert jobs.last_decision(connection, "j-1") == made[-1]
         assert jobs.decisions(connection, "j-2") == []
+        assert jobs.last_decision(connection, "j-2") is None
 
 
 def test_a_decision_about_an_unknown_job_undoes_the_whole_batch(store):
@@ -112,6 +148,24 @@ def test_a_decision_about_an_unknown_job_undoes_the_whole_batch(store):
     with pytest.raises(StoreError, match="FOREIGN KEY"):
         put(store, batch)
     assert rows(store) == []
+
+
+def test_a_profile_is_written_with_the_samples_it_was_learned_from_or_not_at_all(store):
+    batch = shares((T0, share(1.0)))
+    batch.profiles[KEY] = {"seen": 3}
+    batch.decisions.append(("j-0", Decision(1, "why", T0 * NS, 0)))
+
+    with pytest.raises(StoreError, match="FOREIGN KEY"):
+        put(store, batch)
+    with store.read() as connection:
+        assert remembered(connection, KEY) is None
+
+    put(store, Batch(profiles={KEY: {"seen": 3}}))
+    put(store, Batch(profiles={KEY: {"seen": 4, "log_j": [0.5, -1.25]}}))
+    with store.read() as connection:
+        assert remembered(connection, KEY) == {"seen": 4, "log_j": [0.5, -1.25]}
+        assert remembered(connection, replace(KEY, device="another")) is None
+        assert remembered(connection, replace(KEY, costs=(0.5, 1.0))) is None
 
 
 def test_positions_come_back_in_the_same_boot_only(store):
@@ -142,15 +196,22 @@ def test_raw_increases_come_back_with_their_unit_and_flags(store):
 
 def test_what_could_not_be_written_waits_with_what_came_since():
     first = Batch(
-        shares=[(0, 1, share(1.0))], jobs={"j-1": job()}, positions={PACKAGE: Position(1, 1)}, boot_id="a"
+        shares=[(0, 1, share(1.0))],
+        jobs={"j-1": job()},
+        positions={PACKAGE: Position(1, 1)},
+        boot_id="a",
+        profiles={KEY: {"seen": 1}},
     )
-    later = Batch(shares=[(1, 2, share(2.0))], jobs={"j-1": job(steps_done=1)}, boot_id="a")
+    later = Batch(
+        shares=[(1, 2, share(2.0))], jobs={"j-1": job(steps_done=1)}, boot_id="a", profiles={KEY: {"seen": 2}}
+    )
 
     both = first.then(later)
     assert [s.energy_j for _, _, s in both.shares] == [1.0, 2.0]
     assert both.jobs == {"j-1": job(steps_done=1)}
     assert (both.positions, both.boot_id) == ({PACKAGE: Position(1, 1)}, "a")
-    assert not Batch() and both
+    assert both.profiles == {KEY: {"seen": 2}}
+    assert not Batch() and both and Batch(profiles={KEY: {}})
 
 
 def test_numbers_of_an_undone_transaction_are_not_used_again(store):

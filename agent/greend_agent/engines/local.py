@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,18 +16,25 @@ from greend_agent.plan import Call, Plan
 from greend_agent.windows.ladder import Ladder
 from greend_agent.windows.window import WindowSet
 
+STANDING_S = 15.0
+"""Well below what operations between processes wait by default: minutes (NCCL 10, gloo 30)."""
+
 
 class Engine:
     """What the agent asks and tells at each point of a step; others override what is different with them."""
 
     compact = False
     """Whether a level must have one memory layout from its first step on: see `WindowSet`."""
+    alone = True
+    """Whether no other process has to be at the same level."""
 
     def __init__(self, model: nn.Module) -> None:
         self.outer = model
         """What the training loop calls."""
         self.left: int | None = None
         """Optimizer steps still to come, where the agent knows; it sets this before it asks for a level."""
+        self.stops = False
+        """Whether the job is to stop: the same at the same step of all processes."""
         self.notes: list[str] = []
         """What the user should know of how the levels of an agreed plan are run, a line each."""
         self.abandon: Callable[[], None] = lambda: None
@@ -86,6 +94,23 @@ class Engine:
     def level(self, want: int, top: int) -> int:
         """Return the level of the step that begins."""
         return want
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether all processes of the job would stop after the same step."""
+        return refusals.processes() == 1
+
+    def to_stop(self, wanted: bool) -> None:
+        """Note whether the job is wanted to stop, from the step that begins on."""
+        self.stops = wanted and self.can_stop
+
+    @property
+    def patience_s(self) -> float:
+        """How long this process may stand between two steps, in seconds.
+
+        Others may be waiting for it in operations that they give up: never as long as that.
+        """
+        return math.inf if refusals.processes() == 1 else STANDING_S
 
     def looks_on(self) -> None:
         """Note, in place of `level`, that a step begins that this process makes at full, come what may."""

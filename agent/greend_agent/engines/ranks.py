@@ -42,6 +42,11 @@ class Ranks:
         self._timeout = timedelta(seconds=PATIENCE_S)
         self._vote: tuple[Any, torch.Tensor] | None = None
 
+    @property
+    def timeout_s(self) -> float:
+        """How long a rank is waited for, in seconds."""
+        return self._timeout.total_seconds()
+
     def meet(self) -> None:
         """Wait until all are here. Raises RuntimeError when some do not come."""
         if not dist.is_gloo_available():

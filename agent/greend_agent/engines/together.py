@@ -19,6 +19,8 @@ from greend_agent.plan import Call, Plan
 from greend_agent.signals import TOP
 from greend_agent.windows.ladder import Ladder
 
+STOPPING = 1 << 20
+"""In a vote beside the level, above all levels and below the top: the job is to stop after this step."""
 GONE = TOP << 1
 """The vote of a rank that cannot change level any more: after it, nobody does."""
 
@@ -30,6 +32,7 @@ CALM, SELDOM = 16, 4
 class Together(Engine):
     """The vote on a step's level is taken at the beginning of the step before, and travels meanwhile."""
 
+    alone = False
     _note = ""
 
     def __init__(self, outer: nn.Module, group: Any) -> None:
@@ -37,7 +40,7 @@ class Together(Engine):
         first = next(outer.parameters(), None)
         self.ranks = Ranks(group, first.device if first is not None else torch.device("cpu"))
         self._top = 0
-        self._met = self._agreed = self._failed = False
+        self._met = self._agreed = self._failed = self._stopping = False
         self._voted = False  # in the step under way: a forward that raised may begin it again
         # All of these are the same on all ranks, as only outcomes change them.
         self._standing, self._calm, self._wait = TOP, 0, 0
@@ -81,7 +84,7 @@ class Together(Engine):
         if not self._agreed or self._voted:
             return self._top
         self._voted = True
-        wish = (TOP if want >= top else want) if self.ranks.rank == 0 else 0
+        wish = (TOP if want >= top else want | STOPPING * self._stopping) if self.ranks.rank == 0 else 0
         try:
             self._hear(self.ranks.outcome())
             self._wait -= 1
@@ -91,7 +94,7 @@ class Together(Engine):
         except Exception:
             self._agreed = False
             raise
-        return min(self._standing, self._top)
+        return min(self._standing & ~STOPPING, self._top)
 
     def _hear(self, outcome: int | None) -> None:
         if outcome is None:
@@ -99,6 +102,7 @@ class Together(Engine):
         self._calm += 1
         if outcome != self._standing:
             self._standing, self._calm, self._wait = outcome, 0, 0
+            self.stops = bool(outcome & STOPPING)
         if outcome >= GONE:
             self._agreed = False
             if not self._failed:
@@ -111,6 +115,20 @@ class Together(Engine):
     def looks_on(self) -> None:
         """Vote, and go with what was agreed, until the others have heard that this rank stays full."""
         self.level(self._top, self._top)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether the ranks still agree on anything."""
+        return self._agreed
+
+    def to_stop(self, wanted: bool) -> None:
+        """Note what rank 0 will vote for; all stop after the same step, if they do."""
+        self._stopping = wanted
+
+    @property
+    def patience_s(self) -> float:
+        """Half of what the job's own operations wait: one of them, and one rank after the other."""
+        return self.ranks.timeout_s / 2
 
     def vetoed(self) -> bool:
         """Whether this rank cannot be below the top just now."""

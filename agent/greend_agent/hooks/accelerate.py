@@ -15,6 +15,12 @@ from greend_agent.attach import attach as attach_plainly
 def attach(model: nn.Module, optimizer: Optimizer, **options: Any) -> Agent:
     """Let greend follow a prepared model and optimizer, with the options of `greend_agent.attach`.
 
+    Where the job is asked to stop, the loop can, on all processes after the same step::
+
+        if agent.should_stop:
+            accelerator.save_state(folder)
+            break
+
     Steps that accelerate leaves out, to accumulate gradients or after an overflow, are none to greend.
     Raises TypeError when the optimizer has not been through `accelerator.prepare`, of which the model that
     is called may then be another, and whatever `greend_agent.attach` raises.

@@ -19,7 +19,8 @@ class Greend(pl.Callback):  # type: ignore[misc]
 
     Accumulated gradients, automatic and manual optimization are all the same to it: a level lasts from a
     step's first forward to the optimizer's step. Of several optimizers it follows the one with the most
-    parameters, and says which.
+    parameters, and says which. When the job is asked to stop the trainer does, as after `EarlyStopping`: not
+    before `min_steps` and `min_epochs`, and with what its `ModelCheckpoint` saves at the end.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -39,6 +40,11 @@ class Greend(pl.Callback):  # type: ignore[misc]
         steps = None if several or total == float("inf") else int(total)
         already = 0 if several else trainer.global_step
         self._following.start(trainer.optimizers, already=already, steps=steps)
+
+    def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        """Have the trainer end after this batch, when the job is asked to stop."""
+        if self.agent is not None and self.agent.should_stop:
+            trainer.should_stop = True
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Give the model back."""

@@ -29,6 +29,13 @@ class Greend(TrainerCallback):
         steps = state.max_steps if state.max_steps > 0 else None
         self._following.start([kwargs["optimizer"]], already=state.global_step, steps=steps)
 
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Have the trainer save a checkpoint and end, when the job is asked to stop."""
+        if self.agent is not None and self.agent.should_stop:
+            control.should_save = control.should_training_stop = True
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

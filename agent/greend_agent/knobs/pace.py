@@ -1,52 +1,32 @@
-"""The pace of a training loop: it waits between steps, so that its average power stays where it should.
+"""Between two steps a training loop waits: for its share of the time, for joules, or until it may go on.
 
-A token bucket (pure), and a thin shell around it that waits in the training thread, in small slices.
+A thin shell around the token bucket, which waits in the training thread, in small slices.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from greend.bucket import Bucket
 from greend.clock import NS, mono_ns
-from greend_agent.signals import Signals
+from greend.types import Action
+from greend_agent.lease import LEAST_PACE
+from greend_agent.signals import Order, Signals
 
 LONGEST_WAIT_S = 5.0
-"""No step is held up for longer, whatever the pace: the other processes of a distributed job wait with it,
-in operations that they give up after minutes."""
+"""For a share of the time no step is held up for longer: an evaluation between two steps is work too, and is
+not to be followed by a rest of minutes."""
+LONGEST_DEBT_S = 600.0
+"""A step that needs more than so many seconds at the power that is held is forgiven the rest."""
 SLICE_S = 0.05
-"""How soon a wait notices that the pace has changed."""
+"""How soon a wait notices that something else is asked."""
 _NOTHING_S = 1e-5
 """No clock and no sleep is finer; what is left is owed by the next step."""
 BURST_S = 1.0
 """What was not used in so much time may be made up for at once."""
-
-
-class Bucket:
-    """Fills at `rate` a second, is spent step by step, and says how long the next step has to wait.
-
-    In joules, with `rate` in watts, it holds an average power; in seconds of work, with `rate` a share of
-    the time, a duty. It holds `burst` at most; what a step takes beyond what is there is owed, up to `debt`.
-    """
-
-    def __init__(self, rate: float, burst: float, debt: float, now_s: float) -> None:
-        self._rate, self._burst, self._debt = rate, burst, debt
-        self._held, self._at_s = 0.0, now_s
-
-    def spent(self, amount: float, now_s: float) -> None:
-        """Note that a step that has just ended took so much."""
-        self._fill(now_s)
-        self._held = max(self._held - amount, -self._debt)
-
-    def wait_s(self, now_s: float) -> float:
-        """Return how many seconds from now nothing is owed any more."""
-        self._fill(now_s)
-        return max(0.0, -self._held / self._rate)
-
-    def _fill(self, now_s: float) -> None:
-        self._held = min(self._burst, self._held + self._rate * (now_s - self._at_s))
-        self._at_s = now_s
 
 
 class Limit(NamedTuple):
@@ -54,11 +34,21 @@ class Limit(NamedTuple):
 
     rate: float
     """Seconds of work per second, or watts."""
+    burst: float
+    """Seconds of work, or joules."""
     in_joules: bool = False
+
+    def bucket(self, before: Bucket | None, now_s: float) -> Bucket:
+        """Return what holds it from now on. What is owed in joules is still owed at another power."""
+        debt = self.rate * (LONGEST_DEBT_S if self.in_joules else LONGEST_WAIT_S)
+        if before is None or not self.in_joules:
+            return Bucket(self.rate, self.burst, debt, now_s)
+        before.change(self.rate, self.burst, debt, now_s)
+        return before
 
 
 class Pace:
-    """Holds a training loop to the share of its full speed that `signals.pace` wants, or to a power.
+    """Keeps the order that is in force, and makes the loop wait as it says.
 
     Work is all the time that is not spent waiting here: a device may still be busy with a step when the
     loop is already loading the next batch.
@@ -69,70 +59,111 @@ class Pace:
         signals: Signals,
         clock: Callable[[], int] = mono_ns,
         sleep: Callable[[float], None] = time.sleep,
+        patience_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self._signals, self._clock, self._sleep = signals, clock, sleep
-        self._power_w: float | None = None
-        self._step_j: float | None = None
+        self._patience_s = patience_s
+        """How long the loop may stand before one step: other processes may be waiting for it."""
+        self.order = signals.order
+        """What the step under way was made by."""
+        self.on_stand: Callable[[], None] = lambda: None
+        """Called when the loop is about to stand still: no step will say for it what is in force."""
+        self._free: Order | None = None
+        """The order in force, where there is nothing to wait for: the one question at an idle step."""
         self._stopped = False
-        self._limit: Limit | None = None
-        self._bucket: Bucket | None = None
+        self._buckets: dict[Limit, Bucket] = {}
         self._since_ns = 0
         self.waited_ns = 0
         """All the time that was spent waiting."""
-
-    def hold(self, power_w: float | None, step_j: float | None = None) -> None:
-        """Hold an average power in watts; None lets go.
-
-        `step_j`: joules of a step. Without it what the daemon has measured is taken, and until it has
-        measured something nothing is held.
-        """
-        self._step_j, self._power_w = step_j, power_w
 
     def stop(self) -> None:
         """Wait no longer, also where a wait is under way in another thread."""
         self._stopped = True
 
-    def before_step(self, level: int) -> None:
-        """Wait until the next step may begin; `level` is that of the step before. At full pace, at once."""
-        if self._bucket is None and self._signals.pace >= 1.0 and self._power_w is None:
-            return
+    def due(self, steps: int) -> Order:
+        """Return what the step that begins when so many are done will be made by."""
+        order = self._signals.order
+        # What is to hold from a later step on would never come where no step is made.
+        return order if steps >= order.from_step or self.order.action is Action.PAUSE else self.order
+
+    def before_step(self, level: int, steps: int = 0, costs: Sequence[float] = ()) -> Order:
+        """Wait until the next step may begin, and return what it is made by. At full pace, at once.
+
+        `level` is that of the step before, `steps` how many there were, and `costs` those of the levels,
+        relative to each other.
+        """
+        order = self._signals.order
+        if order is self._free:
+            return order
+        self.order, self._free = self.due(steps), None
+        if not self._buckets and not self._waits(self.order):
+            self._free = order if order is self.order else None
+            return self.order
         begin_ns = now_ns = self._clock()
+        worked_s = (begin_ns - self._since_ns) / NS if self._buckets else 0.0
+        for limit, bucket in self._buckets.items():
+            used = self._step_j(level, costs) if limit.in_joules else worked_s
+            bucket.spent(used, begin_ns / NS)
         self._follow(now_ns)
-        if self._bucket is not None:
-            self._bucket.spent(self._used(level, now_ns), now_ns / NS)
-        while self._bucket is not None:
-            left_s = LONGEST_WAIT_S - (now_ns - begin_ns) / NS
-            wait_s = min(self._bucket.wait_s(now_ns / NS), left_s, SLICE_S)
-            if wait_s < _NOTHING_S:
-                break
-            self._sleep(wait_s)
+        while (left_s := self._left_s(worked_s, begin_ns, now_ns)) > _NOTHING_S:
+            self._sleep(min(left_s, SLICE_S))
             now_ns = self._clock()
+            if self._signals.order is not self.order:
+                self.order = self.due(steps)
             self._follow(now_ns)
         self._since_ns = now_ns
         self.waited_ns += now_ns - begin_ns
+        return self.order
+
+    def _waits(self, order: Order) -> bool:
+        return order.pace < 1.0 or order.power_w is not None or order.action is Action.PAUSE
 
     def _follow(self, now_ns: int) -> None:
-        """Take a new limit; what was saved or is owed at another one is forgotten."""
-        limit = self._wanted()
-        if limit == self._limit:
+        """Hold what is wanted; what is owed to what is not wanted any more is forgotten."""
+        wanted = self._wanted()
+        if wanted == tuple(self._buckets):
             return
-        self._limit, self._bucket, self._since_ns = limit, None, now_ns
-        if limit is not None:
-            rate = limit.rate
-            self._bucket = Bucket(rate, rate * BURST_S, rate * LONGEST_WAIT_S, now_ns / NS)
+        before = {limit.in_joules: bucket for limit, bucket in self._buckets.items()}
+        self._buckets = {limit: limit.bucket(before.get(limit.in_joules), now_ns / NS) for limit in wanted}
 
-    def _wanted(self) -> Limit | None:
+    def _wanted(self) -> tuple[Limit, ...]:
+        order = self.order
         if self._stopped:
-            return None
-        if self._signals.pace < 1.0:
-            return Limit(self._signals.pace)
-        return Limit(self._power_w, in_joules=True) if self._power_w is not None else None
+            return ()
+        wanted = []
+        if order.pace < 1.0:
+            wanted.append(Limit(order.pace, order.pace * BURST_S))
+        if order.power_w is not None:
+            burst_j = order.power_w * BURST_S if order.burst_j is None else order.burst_j
+            wanted.append(Limit(order.power_w, burst_j, in_joules=True))
+        return tuple(wanted)
 
-    def _used(self, level: int, now_ns: int) -> float:
-        """What the loop has used since it was last let go, in the unit of the limit."""
-        worked_s = (now_ns - self._since_ns) / NS
-        if self._limit is None or not self._limit.in_joules or not worked_s:
-            return worked_s
-        known = self._signals.step_j
-        measured = known[level] if level < len(known) else None
-        return (self._step_j if self._step_j is not None else measured) or 0.0
+    def _left_s(self, worked_s: float, begin_ns: int, now_ns: int) -> float:
+        """How long the step that has been held up since `begin_ns` is to wait from now on."""
+        stood_s = (now_ns - begin_ns) / NS
+        if self.order.action is Action.PAUSE and not self._stopped:
+            self.on_stand()
+            return self._patience_s() - stood_s
+        # A power that is out of reach makes a job slow, and does not stop it.
+        longest_s = {False: LONGEST_WAIT_S, True: min(worked_s / LEAST_PACE, self._patience_s())}
+        waits = (
+            min(bucket.wait_s(now_ns / NS), longest_s[limit.in_joules] - stood_s)
+            for limit, bucket in self._buckets.items()
+        )
+        return max(waits, default=0.0)
+
+    def _step_j(self, level: int, costs: Sequence[float]) -> float:
+        known = self.order.step_j
+        return known if known is not None else joules_of(level, self._signals.step_j, costs) or 0.0
+
+
+def joules_of(level: int, known_j: Sequence[float | None], costs: Sequence[float]) -> float | None:
+    """Return the joules of a step at a level: as measured, or those of the nearest level, by their costs."""
+    measured = {k: j for k, j in enumerate(known_j) if j is not None}
+    if level in measured:
+        return measured[level]
+    comparable = [k for k in measured if k < len(costs)]
+    if not comparable or level >= len(costs):
+        return None
+    nearest = min(comparable, key=lambda k: abs(k - level))
+    return measured[nearest] * costs[level] / costs[nearest]

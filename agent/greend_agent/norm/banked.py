@@ -67,6 +67,13 @@ class BankedWindows(WindowSet):
             self.restore()
             raise
 
+    def rest(self) -> None:
+        """Be full, and the user's own, until the next step, as far as anybody can tell."""
+        try:
+            self.banks.hide()
+        finally:
+            super().rest()
+
     def restore(self, *, keep_gradients: bool = False) -> None:
         """Make every tensor full, and the user's own."""
         try:
@@ -96,6 +103,7 @@ class BankedWindows(WindowSet):
 
         The optimizer's state has no part in it; gradients are afterwards as they were.
         """
+        self.restore()
         windows = WindowSet(self._ladder)
         gradients = [(window.param, window.param.grad) for window in self._ladder.windows]
         try:

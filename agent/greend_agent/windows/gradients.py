@@ -27,15 +27,25 @@ def padded(small: torch.Tensor, whole: torch.Tensor, blocks: list[Part]) -> torc
 class Unpadded(torch.Tensor):
     """A gradient that has the shape of the whole parameter, and gets its zeros when it is used."""
 
-    _small: torch.Tensor
+    _small: torch.Tensor | None
     _full: torch.Tensor | None
     _place: tuple[torch.Tensor, list[Part]]
 
     def whole(self) -> torch.Tensor:
         """Return the padded gradient, always the same one."""
-        if self._full is None:
+        if self._full is None and self._small is not None:
             self._full = padded(self._small, *self._place)
+        assert self._full is not None
         return self._full
+
+    def show(self, small: torch.Tensor) -> None:
+        """Be another gradient of the same kind."""
+        self._small = small
+
+    def let_go(self) -> bool:
+        """Keep no gradient, and say whether it can be shown another: whether nobody has looked."""
+        self._small = None
+        return self._full is None
 
     def made_through(self, blocks: list[Part]) -> torch.Tensor | None:
         """Return the gradient as it was, if it was made through this very window and nobody has looked."""

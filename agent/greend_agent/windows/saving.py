@@ -73,8 +73,7 @@ class Saving:
         state["state"].update(numbers)
 
     def _on_load(self, *_: Any) -> None:
-        if self._windows.level != self._windows.top:
-            self._guarded(self._windows.restore, keep_gradients=True)
+        self._guarded(self._windows.restore, keep_gradients=True)
 
     def _on_optimizer_loaded(self, optimizer: Optimizer) -> None:
         self._windows.forget()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,22 @@ _foreach_copy: Callable[[list[torch.Tensor], list[torch.Tensor]], object] | None
 )
 
 
+# Private; without it nobody can tell who else reads a tensor's memory.
+_use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
+
+
+def _uses(storage: int) -> int:
+    return _use_count(storage) if _use_count is not None else -1
+
+
+def _address(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+# What asking for the address itself adds: Python's object of the memory, which lives as long as that does.
+_OF_ASKING = _uses(_address(_lone := torch.empty(1))) - 1
+
+
 @dataclass(slots=True, eq=False)
 class Seen:
     """A tensor and its window; for a copy, block by block where the one lies in the other."""
@@ -23,6 +40,15 @@ class Seen:
     seen: torch.Tensor
     outer: list[torch.Tensor]
     inner: list[torch.Tensor]
+    storage: int = 0
+    """The address of the memory of the whole."""
+    uses: int = -1
+    """How often that memory is in use by windows; below 0: not known, or known to be used elsewhere."""
+
+    @property
+    def only_here(self) -> bool:
+        """Whether nobody else reads the whole tensor's memory: no alias, no view and no other process."""
+        return self.uses >= 0 and _uses(self.storage) == self.uses
 
     @classmethod
     def view(cls, whole: torch.Tensor, blocks: list[Part]) -> Seen:
@@ -42,6 +68,18 @@ class Seen:
     def write(self) -> None:
         """Bring the full tensor up to date."""
         copy_all(self.outer, self.inner)
+
+
+def know_uses(all_seen: Sequence[Seen]) -> None:
+    """Note how often each whole tensor's memory is in use by these windows, which are all that there are."""
+    ours: Counter[int] = Counter()
+    for one in all_seen:
+        one.storage = one.storage or _address(one.whole)
+        ours[one.storage] += 1 + (len(one.outer) or 1)
+    for one in all_seen:
+        # Memory that is shared with another process is read there without a trace; on a GPU all is "shared".
+        shared = one.whole.device.type == "cpu" and one.whole.is_shared()  # type: ignore[no-untyped-call]
+        one.uses = -1 if shared else ours[one.storage] + _OF_ASKING
 
 
 def copy_all(to: list[torch.Tensor], of: list[torch.Tensor]) -> None:

@@ -16,9 +16,10 @@ import torch
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.optim import Optimizer
 
+from greend_agent.windows import asleep
 from greend_agent.windows.ladder import Index, Ladder
 from greend_agent.windows.moments import Arrears
-from greend_agent.windows.seen import copy_all
+from greend_agent.windows.seen import copy_all, know_uses
 from greend_agent.windows.settings import Settings
 from greend_agent.windows.state_window import Odd
 from greend_agent.windows.worn import Worn
@@ -54,6 +55,8 @@ class WindowSet:
         self._steady = False  # whether these windows serve for as long as the level is held
         self._apart: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []  # copies, and their originals
         self._versions: contextlib.ExitStack | None = None  # while lifted
+        self._sleeping = False  # whether windows are on, unseen
+        asleep.remember(self)
 
     @property
     def tensors(self) -> list[torch.Tensor]:
@@ -66,7 +69,8 @@ class WindowSet:
         """Put the windows of a level on; the top takes them off. Raises Refused, then all is full again."""
         if level == self.level != self.top:
             return
-        self.restore()
+        if not (self._sleeping and self._steady and level == self._held):
+            self.restore()
         if level != self._held:
             self._leave()
         self.settle(level)
@@ -75,11 +79,12 @@ class WindowSet:
         try:
             with torch.no_grad():
                 self._fit(level)
-                copy_all(*self._apart)
+                self._read()
                 self.level = level
                 for one in self._last:
                     self._worn.append(one)
                     one.put_on()
+                self._sleeping = False
                 self._settings.put(level)
         except Odd as error:
             self._worn.pop()
@@ -97,6 +102,8 @@ class WindowSet:
         """
         if self.level != self.top:
             self._ready()
+        else:
+            self.wake()
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None or not any(self._idle):
             return None
@@ -123,6 +130,30 @@ class WindowSet:
         """Note that the optimizer has stepped at the level in force."""
         self._arrears.stepped(self.level)
 
+    def rest(self) -> None:
+        """Be full until the next step, as far as anybody can tell.
+
+        What is told when somebody looks keeps its window on, and is full as soon as they do; the rest is made
+        full at once. Raises Refused, as `restore` does.
+        """
+        if self.level == self.top:
+            return
+        if self._versions is not None:
+            self.restore()
+            return
+        refusal = None
+        with torch.no_grad():
+            for one in self._worn:
+                if one.may_sleep:
+                    refusal = one.sleep() or refusal
+                else:
+                    one.data.write()
+                    refusal = one.take_off(keep_gradient=False) or refusal
+        self._settings.take_off()
+        self._worn, self.level, self._sleeping = [], self.top, True
+        if refusal:
+            raise Refused(refusal)
+
     def restore(self, *, keep_gradients: bool = False) -> None:
         """Make every parameter full again: same storage, same bits outside the window.
 
@@ -130,6 +161,7 @@ class WindowSet:
         still to come. Raises Refused, when all is restored, if the optimizer made state that has no place
         in a full tensor.
         """
+        self.wake()
         if self.level == self.top:
             return
         refusal = None
@@ -155,8 +187,16 @@ class WindowSet:
             self.end_rest()
             self._arrears.settle(self._optimizer, [(w.param, w.indices) for w in self._windows], level)
 
+    def wake(self) -> None:
+        """Make every parameter full whose window is on unseen."""
+        if self._sleeping:
+            for one in self._last:
+                asleep.wake(one.param)
+            self._sleeping = False
+
     def end_rest(self) -> None:
-        """Give the optimizer back its own dictionaries of state, with full tensors up to date."""
+        """Make all full that rests, and give the optimizer back its own dictionaries of state."""
+        self.wake()
         for one in self._last:
             one.state.end_rest()
 
@@ -189,6 +229,7 @@ class WindowSet:
         the data that a pending graph saved is back in place when its backward runs.
         """
         if self.level == self.top or self._versions is not None:
+            self.wake()
             yield
             return
         self._lift()
@@ -219,11 +260,21 @@ class WindowSet:
 
     # --- views and copies ---
 
+    def _read(self) -> None:
+        """Bring the copies up to date of all parameters but those that nobody has seen since."""
+        if not self._sleeping:
+            copy_all(*self._apart)
+            return
+        for one in self._last:
+            if one.copied and not asleep.is_asleep(one.param):
+                one.data.read()
+
     def _fit(self, level: int) -> None:
         """Have the windows of a level for the parameters as they lie now."""
         held = level == self._held
         if held and self._steady and all(one.fits for one in self._last):
             return
+        self.wake()
         views = self._views.get(level)
         if views is None or not all(one.fits for one in views):
             self.end_rest()
@@ -238,6 +289,8 @@ class WindowSet:
         self._held = level
         copies = [one.data for one in self._last if one.copied]
         self._apart = [t for c in copies for t in c.inner], [t for c in copies for t in c.outer]
+        there = {one: one.data for worn in (*self._views.values(), self._last) for one in worn}
+        know_uses(list(there.values()))
 
     def _made(self, level: int) -> Iterator[Worn]:
         # Fused optimizers (torch 2.13, CPU) run through memory without looking at strides: given a window

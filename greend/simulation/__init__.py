@@ -1,0 +1,1 @@
+"""A training job on a device as arithmetic, so that a policy can be rehearsed before it touches a job."""
