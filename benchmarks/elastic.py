@@ -64,7 +64,7 @@ def figures_of(script, quick):
 
 
 def main(doc, folder, order, held_to):
-    """Run the parts in a folder that the command line names, and print all figures beside what they are held to."""
+    """Run the parts that the command line names; print all figures beside what they are held to."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and seeds")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(order)}; all without one")

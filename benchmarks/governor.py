@@ -2,8 +2,9 @@
 
     python benchmarks/governor.py [--quick] [PART ...]
 
-Each part is a program of its own in `governor_parts/` and says there what it measures; the first ones run a simulated
-job (`greend.simulation`), the last ones this machine. Here they are put together, beside what they are held to.
+Each part is a program of its own in `governor_parts/` and says there what it measures; the first ones run
+a simulated job (`greend.simulation`), the last ones this machine. Here they are put together, beside what
+they are held to.
 """
 
 from pathlib import Path

@@ -107,6 +107,9 @@ def significant(value: float, digits: int = 3) -> str:
     """Write a number with so many significant digits and without an exponent: 0.0412, 41.2, 4120."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "?"
+    text = f"{value:#.{digits}g}"
+    if "e" not in text:  # a decision's reason has a dozen figures, each turn: 0.5 instead of 1.3 µs
+        return text.removesuffix(".")
     # The exponent after rounding, or 9.999 would get a digit too many.
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     return f"{value:.{min(max(0, digits - 1 - exponent), 9)}f}"

@@ -1,4 +1,4 @@
-"""What the governor is compared with: four simple controllers, and a clairvoyant that bounds what is possible."""
+"""What the governor is compared with: four simple controllers, and a clairvoyant that no controller beats."""
 
 from itertools import pairwise
 

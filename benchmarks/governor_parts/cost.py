@@ -2,8 +2,8 @@
 
     python benchmarks/governor_parts/cost.py [--quick]
 
-CPU time of this process, in µs per job and turn, for a job of eight levels that is held to an energy budget in
-either order, a power cap, a deadline, two pressures and a user's hold.
+CPU time of this process, in µs per job and turn, for a job of eight levels that is held to an energy
+budget in either order, a power cap, a deadline, two pressures and a user's hold.
 """
 
 import random
@@ -53,8 +53,8 @@ def turns_us(order, turns):
             spent_j, done = spent_j + used_j, done + 40.0
             profile = profile.observe(level, used_j, 40.0, 1.0)
             conditions = Conditions(
-                profile, spent_j, done, STEPS, level=level, started=started, attached=started, machine=MACHINE,
-                switch_s=0.1, switch_j=1.0,
+                profile, spent_j, done, STEPS, level=level, started=started, attached=started,
+                machine=MACHINE, switch_s=0.1, switch_j=1.0,
             )  # fmt: skip
             decision, state = decide(policy, state, conditions, now)
             level = decision.level
@@ -69,8 +69,10 @@ def measure(quick):
     for order in ("rising", "mixed"):
         taken = turns_us(order, turns)
         medians.append(median(taken))
-        print(f"{order:<8} {median(taken):6.0f} µs a turn with {LEVELS} levels, six constraints "
-              f"({min(taken):.0f}…{max(taken):.0f} over hundreds of turns)")
+        print(
+            f"{order:<8} {median(taken):6.0f} µs a turn with {LEVELS} levels, six constraints "
+            f"({min(taken):.0f}…{max(taken):.0f} over hundreds of turns)"
+        )
     print()
     return {"decision_us": max(medians)}
 

@@ -1,4 +1,4 @@
-"""The job that all controllers are held against: five levels of 90 to 300 J, and everything that goes wrong."""
+"""The job that all controllers are held against: five levels of 90 to 300 J, and all that goes wrong."""
 
 import random
 
@@ -13,7 +13,7 @@ PRIOR_ERROR = 0.25
 
 
 def workload(dice, steps):
-    """6 % noise, 15 % drift from the middle on, and over a fifth of the steps a neighbour who makes them a fifth longer."""
+    """6 % noise, 15 % drift in mid-run, and a neighbour who makes a fifth of the steps a fifth longer."""
     first = dice.uniform(0.05, 0.75)
     return Workload.of(
         DEVICE,

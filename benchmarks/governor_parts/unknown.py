@@ -1,11 +1,12 @@
-"""An unknown number of steps: no job stops before 98 % of its steps, where its length is like that of earlier runs.
+"""An unknown number of steps: no job whose length is like that of earlier runs stops before 98 % of it.
 
     python benchmarks/governor_parts/unknown.py [--quick]
 
-The jobs of the part `energy`, without drift and neighbour, whose number of steps nobody says. It is drawn as those of
-its earlier runs were, a lognormal with a standard deviation of 20 %; the budget carries the median run at 70 %.
-The naive controller takes the last run's length, or the mean, for known. All are stopped when the budget is used;
-runs that level 0 could not have carried to the end either are drawn again.
+The jobs of the part `energy`, without drift and neighbour, whose number of steps nobody says. It is drawn
+as those of ten earlier runs were, a lognormal with a standard deviation of 20 %; the budget carries the
+median run at 70 %. The naive controller takes the last run's length, or the mean, for known. Steps count
+that were made within the budget; runs that level 0 could not have carried to the end either are drawn
+again.
 """
 
 import random
@@ -56,7 +57,11 @@ def measure(quick):
     for name in WAYS:
         made, used, quality = zip(*over_seeds(one, seeds, median, name), strict=True)
         least[name] = min(made)
-        print(f"{name:<26}{fmean(made):>8.3f} (least {min(made):.3f}){fmean(used):>13.3f}{fmean(quality):>9.3f}", flush=True)
+        print(
+            f"{name:<26}{fmean(made):>8.3f} (least {min(made):.3f})"
+            f"{fmean(used):>13.3f}{fmean(quality):>9.3f}",
+            flush=True,
+        )
     print()
     return {
         "unknown_n_steps": least["greend, from the runs"],

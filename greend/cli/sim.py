@@ -39,15 +39,27 @@ ENERGY_OR_SHARE = Quantity(
 @click.command()
 @asked("--budget", ENERGY_OR_SHARE)
 @click.option("--levels", default="4", show_default=True, help="How many, or what each costs, as 0.25,0.5,1.")
-@click.option("--steps", type=click.IntRange(1, 10_000_000), default=20_000, show_default=True, help="Steps.")
-@click.option("--step-energy", type=ENERGY, default="300J", show_default=True, help="Of a step at the top.")
-@click.option("--step-time", type=DURATION, default="1s", show_default=True, help="Of a step at the top.")
+@click.option(
+    "--steps", type=click.IntRange(1, 10_000_000), default=20_000, show_default=True, help="Optimizer steps."
+)
+@click.option(
+    "--step-energy", type=ENERGY, default="300J", show_default=True, help="Joules of a step at the top."
+)
+@click.option("--step-time", type=DURATION, default="1s", show_default=True, help="How long it takes.")
 @click.option("--idle", type=POWER, help="Drawn also while the job waits; a fifth of full power unless said.")
-@click.option("--noise", type=SHARE, default="6%", show_default=True, help="By how much steps scatter.")
-@click.option("--wrong", type=SHARE, default="25%", show_default=True, help="By how much estimates are off.")
-@click.option("--drift", type=SHARE, default="15%", show_default=True, help="Dearer from the middle on.")
-@click.option("--contention", type=SHARE, default="20%", show_default=True, help="Steps with a neighbour.")
-@click.option("--switch", type=DURATION, default="1s", show_default=True, help="What a change of level takes.")
+@click.option("--noise", type=SHARE, default="6%", show_default=True, help="How much steps scatter.")
+@click.option(
+    "--wrong", type=SHARE, default="25%", show_default=True, help="How far the agent's estimates are off."
+)
+@click.option(
+    "--drift", type=SHARE, default="15%", show_default=True, help="How much dearer steps get in mid-run."
+)
+@click.option(
+    "--contention", type=SHARE, default="20%", show_default=True, help="Share of the steps with a neighbour."
+)
+@click.option(
+    "--switch", type=DURATION, default="1s", show_default=True, help="What a change of level takes."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another job.")
 @click.option("--why", is_flag=True, help="Each decision with its reason.")
 @options.as_json
@@ -102,7 +114,9 @@ def _facts(
         if not 0 <= share < 1:
             raise UsageError(f"--{name} {share * 100:g}%: it lies from 0% to below 100%")
     if drift <= -1:
-        raise UsageError(f"--drift {drift * 100:g}%: nothing would be left of a step; more than -100% is meant")
+        raise UsageError(
+            f"--drift {drift * 100:g}%: nothing would be left of a step; more than -100% is meant"
+        )
     try:
         asked_for = parse_levels(levels)
     except ValueError as error:

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from greend.clock import Instant
-from greend.daemon.live import LiveJob
+from greend.clock import NS, Instant
+from greend.daemon.live import LiveJob, Mark
 from greend.governor.conditions import Conditions, Intensity, Machine
 from greend.governor.decide import decide
 from greend.governor.policy import Policy, State
 from greend.types import Share
 
 J_PER_KWH = 3.6e6
+MISSED_STEPS = 2.0
+"""A loop that does not report a step in the time of so many stands still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Governing:
             decided = self._decide(job, machine, intensity, len(live), now)
             if decided:
                 outcome.decided.append(job)
-            if decided or job.unsaid:
+            if decided or job.unsaid or job.pays_wrongly():
                 job.unsaid = False
                 job.number(now)
                 outcome.told.append(job)
@@ -131,32 +133,36 @@ class Governing:
         if g_per_kwh is not None:
             live.spent_g = (live.spent_g or 0.0) + energy_j / J_PER_KWH * g_per_kwh
         live.power_w = energy_j / turn.seconds
-        steps = live.steps.at(turn.now, live.job.steps_total)
-        made = steps - live.steps_at_tick
-        if live.profile is not None and made > 0:
-            self._learn(live, energy_j, made, machine, turn)
         if live.steps.done > live.job.steps_done:
             live.update(steps_done=live.steps.done)
             part = (live.steps.at_ns - turn.previous.mono_ns) / (turn.now.mono_ns - turn.previous.mono_ns)
             live.spent_at_last_step_j = before_j + energy_j * min(max(part, 0.0), 1.0)
-        live.steps_at_tick = steps
+        self._learn(live, machine, turn)
+        live.steps_at_tick = live.steps.at(turn.now, live.job.steps_total)
         live.level_at_tick = live.steps.level
         live.steps.levels_since_tick = set()
 
-    def _learn(self, live: LiveJob, energy_j: float, made: float, machine: Machine, turn: Turn) -> None:
-        """Teach the job's profile what the turn says of its level, if it says anything."""
-        assert live.profile is not None
-        if not _is_sound(live, machine, turn):
-            live.unpaid = 0.0, 0.0
+    def _learn(self, live: LiveJob, machine: Machine, turn: Turn) -> None:
+        """Teach the job's profile what the whole steps since the last mark say of their level."""
+        if live.profile is None or live.spent_at_last_step_j is None or not turn.metered or machine.throttled:
+            live.mark = None
             return
-        steps, seconds = made + live.unpaid[0], turn.seconds + live.unpaid[1]
-        if energy_j <= 0:
-            # The kernel's account of CPU time goes by ticks of 10 ms: a light job has turns without any.
-            live.unpaid = steps, seconds
+        here = Mark(live.job.steps_done, live.steps.at_ns, live.spent_at_last_step_j)
+        since, live.mark = live.mark, here
+        if since is None or not _is_steady(live, since, turn):
             return
-        live.unpaid = 0.0, 0.0
+        steps, seconds, energy_j = (
+            here.steps - since.steps,
+            (here.at_ns - since.at_ns) / NS,
+            here.spent_j - since.spent_j,
+        )
+        if steps <= 0 or energy_j <= 0:
+            # A slow job has turns without a step, and a light one turns in which its account of CPU time,
+            # which goes by ticks of 10 ms, does not move: they are the next one's.
+            live.mark = since
+            return
         live.profile = live.profile.observe(live.steps.level or 0, energy_j, steps, seconds)
-        self.around.learn(live, turn, energy_j, made)
+        self.around.learn(live, turn, energy_j, steps)
 
     def _decide(
         self, live: LiveJob, machine: Machine, intensity: Intensity | None, sharing: int, now: Instant
@@ -197,16 +203,18 @@ class Governing:
         return True
 
 
-def _is_sound(live: LiveJob, machine: Machine, turn: Turn) -> bool:
-    """Whether the turn says what a step costs at one level.
+def _is_steady(live: LiveJob, since: Mark, turn: Turn) -> bool:
+    """Whether the loop has gone on at one level since a mark.
 
-    Not one in which the level changed, or the loop stood still; nor the one in which the agent attached, as
-    its planning runs the model a dozen times; nor one in which somebody else held the device down, or that
-    was not metered.
+    Not where the level changed or the loop stood still, nor while the agent attached, as its planning runs
+    the model a dozen times.
     """
-    steady = live.steps.levels_since_tick == {live.level_at_tick}
-    since_attach = live.attached is not None and live.attached <= turn.previous
-    return steady and since_attach and turn.metered and not machine.throttled
+    if live.attached is None or live.attached > turn.previous:
+        return False
+    waited_steps = live.steps.rate * (turn.now.mono_ns - since.at_ns) / NS
+    if not live.steps.levels_since_tick:
+        return waited_steps <= MISSED_STEPS
+    return live.steps.levels_since_tick == {live.level_at_tick}
 
 
 def _with_refusals(reason: str, refused: Mapping[int, str]) -> str:

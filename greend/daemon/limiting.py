@@ -159,7 +159,9 @@ class Limiting:
 
     def _device_of(self, live: LiveJob) -> ControlInfo | None:
         """Return the control of the device on which the job uses most of its joules."""
-        by_device = {control.device: control for control in self._controls()}
+        by_device: dict[str, ControlInfo] = {}
+        for control in self._controls():
+            by_device.setdefault(control.device, control)  # a package's long term comes before its short one
         used = sorted(live.spent_by.items(), key=lambda item: -item[1])
         return next((by_device[device] for device, _ in used if device in by_device), None)
 

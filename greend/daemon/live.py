@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from greend import wire
 from greend.clock import NS, Instant
 from greend.config import Governor
 from greend.governor.policy import State
+from greend.governor.power import reckons_wrongly
 from greend.governor.profile import LevelProfile
 from greend.sources.processes import ProcessTree
 from greend.store.profiles import ProfileKey, Remembered
@@ -51,6 +53,18 @@ class Steps:
         return min(carried, total) if total is not None and total >= self.done else carried
 
 
+class Mark(NamedTuple):
+    """Where a job was when a step had ended: from one mark to the next all steps are whole ones.
+
+    Steps of a second and turns of one would otherwise be counted in halves, and carried forward at the pace
+    of another level: a level that is left and taken again at each look was learned 40 % too cheap by that.
+    """
+
+    steps: int
+    at_ns: int
+    spent_j: float
+
+
 @dataclass
 class LiveJob:
     """One running job. The sampler owns the energy side, the server's calls the rest."""
@@ -80,14 +94,16 @@ class LiveJob:
     """What it drew over the last turn."""
     steps_at_tick: float = 0.0
     level_at_tick: int | None = None
-    unpaid: tuple[float, float] = (0.0, 0.0)
-    """Steps and seconds of sound turns in which its CPU time did not move: they are the next one's."""
+    mark: Mark | None = None
+    """Where the steps began that the next look teaches from; None: at the next step that ends."""
     switch_s: float = 0.0
     refused: dict[int, str] = field(default_factory=dict)
     """Levels that the agent could not take, with why."""
     sequence: int = 0
     sent: dict[int, int] = field(default_factory=dict)
     """The level that each of the last directives asked for, by its number."""
+    told_j: float | None = None
+    """What the agent was last told that a step of its level costs."""
     unsaid: bool = False
     """The agent has not heard all of what is to be in force, although the decision is the same."""
     ending: wire.EndRequest | None = None
@@ -143,6 +159,18 @@ class LiveJob:
         if progress.refused and wanted is not None and wanted != progress.level:
             self.refused[wanted] = progress.refused
 
+    def _known_j(self, level: int) -> float | None:
+        step_j = self.profile.step_j() if self.profile is not None else None
+        known = step_j is not None and self.profile is not None and self.profile.known(level)
+        return step_j[level] if step_j is not None and known else None
+
+    def pays_wrongly(self) -> bool:
+        """Return whether the agent holds a power, and reckons with another cost of its steps than it is."""
+        decision = self.state.decision
+        if decision is None or decision.power_w is None or self.profile is None:
+            return False
+        return reckons_wrongly(self.told_j, self.profile, decision.level)
+
     def number(self, now: Instant) -> None:
         """Give the next directive its number: newer than all before it, also those of an earlier daemon.
 
@@ -151,6 +179,7 @@ class LiveJob:
         self.sequence = max(self.sequence + 1, now.mono_ns // 1_000_000)
         decision = self.state.decision
         if decision is not None:
+            self.told_j = self._known_j(decision.level)
             self.sent[self.sequence] = decision.level
             for old in list(self.sent)[:-SENT_KEPT]:
                 del self.sent[old]

@@ -72,6 +72,7 @@ class Daemon:
         self.database = database_path(self.config, self.mode)
         table = load_table(Path(self.config.energy.table) if self.config.energy.table else None)
         self.sources = SourceSet.of(self.config.sources, self.clock)
+        policies = RuleBook(self.config.policies, lambda name, body: self.history.keep_rule(name, body))
         # The socket before the store: whoever finds another daemon there must not touch its database.
         sock = bind(self.socket_path, socket_mode(self.config, self.mode))
         try:
@@ -93,7 +94,7 @@ class Daemon:
             settings=governor,
             leases=self.leases,
             periods=PeriodBook(self.history.spent_since, self.history.periods()),
-            rules=RuleBook(self.config.policies, self.history.keep_rule),
+            rules=policies,
             prices=Prices(self.config.pricing),
             limiting=Limiting(self.config.actuator, connect(self.config.actuator, self.clock)),
             look=PressureSource().read,
@@ -102,7 +103,7 @@ class Daemon:
         counters = CounterBook(period_s=self.config.daemon.period_s)
         with self.store.read() as connection:
             counters.restore(positions(connection, boot), self.clock.now().mono_ns)
-        self.terms.rules.restore(self.history.rules())
+        policies.restore(self.history.rules())
         self.sampler = Sampler(
             clock=self.clock,
             sources=self.sources.working,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from greend import wire
-from greend.errors import NotFound, ProtocolError
+from greend.errors import ConfigError, NotFound, ProtocolError
 from greend.governor.rules import Rule, parse
+
+log = logging.getLogger("greend")
 
 Body = Mapping[str, Any]
 
@@ -23,9 +26,19 @@ class RuleBook:
     _set: dict[str, dict[str, Any]] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Read the rules of the settings; raises ConfigError for one that makes no sense."""
+        self._parse()
+
     def restore(self, kept: Mapping[str, Body]) -> None:
-        """Take the rules that were set by command before; raises ConfigError for one that makes no sense."""
-        self._set = {name: dict(body) for name, body in kept.items()}
+        """Take the rules that were set by command before; one that this version cannot read is left out."""
+        for name, body in kept.items():
+            try:
+                parse(name, body)
+            except ConfigError as error:
+                log.warning("%s; it was set by another version, and is left out", error)
+            else:
+                self._set[name] = dict(body)
         self._parse()
 
     def set(self, name: str, body: Body | None) -> None:

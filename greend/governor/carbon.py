@@ -16,8 +16,9 @@ from greend.governor.shifting import J_PER_KWH, Plan, Work, plan_over
 from greend.types import Action, Bound, Rank
 from greend.units import significant
 
-WORLD_G_PER_KWH = 480.0
-"""Mean of the world's electricity in 2023 (Ember, Global Electricity Review 2024), where nothing is known."""
+WORLD_G_PER_KWH = 442.4
+"""Mean of the world's electricity in 2021, where nothing is known: Our World in Data, electricity mix from BP
+and Ember (2022), CC BY 4.0."""
 ACTUAL_H, FORECAST_H = 2.0, 24.0
 """A figure for now that is older than this, and a forecast older than the other, are not acted on."""
 
@@ -29,8 +30,6 @@ class CarbonMemory:
     energy: EnergyMemory | None = None
     """Of the energy budget that it comes down to where no forecast is known."""
     block: mixing.Block | None = None
-    hour_wall_ns: int = 0
-    """The hour that the block belongs to."""
     short: bool = False
 
 
@@ -38,9 +37,9 @@ class CarbonMemory:
 class CarbonBudget:
     """What one job may emit, from its process's start to its end, in gCO2e.
 
-    With a forecast (or yesterday's shape) the joules go where a gram buys most; with a time by which it
-    has to be done, or when it cannot be met otherwise, the job waits for cleaner hours. With neither it
-    is an energy budget at the intensity of now, or the mean where that is not known or too old.
+    With a forecast (or yesterday's shape) the level is the one that the grams of the hours to come carry;
+    with a time by which it has to be done, or when it cannot be met otherwise, the job waits for cleaner
+    hours. Without, it is an energy budget at the intensity of now, or at the mean where that is not known.
     """
 
     budget_g: float
@@ -65,13 +64,13 @@ class CarbonBudget:
         if left == 0:
             return self._as_energy(conditions, before, now, intensity.now_g_per_kwh, words)
         quality = self.energy.quality or hull.quality_by_cost(profile.costs)
-        levels = hull.upper_hull(step_j, quality, profile.dead)
-        work = Work(step_j, step_s, quality, levels, left)
+        work = Work(step_j, step_s, hull.upper_hull(step_j, quality, profile.dead), left)
         tail_g = conditions.tail_j / J_PER_KWH * intensity.now_g_per_kwh
         left_g = self.budget_g - conditions.spent_g - tail_g
         safe_g = left_g - self.energy.reserve_share * self.budget_g * left / steps.steps
-        plan = plan_over(intensity.ahead, work, safe_g, now.wall_ns, self.done_by_wall_ns)
-        return self._planned(conditions, before, plan, work, left_g, words)
+        plan = plan_over(intensity.ahead, work, safe_g, self.done_by_wall_ns)
+        block_steps = mixing.block_steps(steps.steps, conditions.switch_s, step_s)
+        return self._planned(conditions, before, plan, work, left_g, words, block_steps)
 
     def _planned(
         self,
@@ -81,6 +80,7 @@ class CarbonBudget:
         work: Work,
         left_g: float,
         words: str,
+        block_steps: float,
     ) -> tuple[Bound, CarbonMemory]:
         figures = {
             "spent_g": conditions.spent_g,
@@ -92,9 +92,12 @@ class CarbonBudget:
             "g_per_kwh": plan.now_g_per_kwh,
         }
         rest = f"{grams(left_g)} for {work.steps:.0f} steps left"
-        ahead = f"{significant(plan.now_g_per_kwh)} g/kWh now, {significant(plan.mean_g_per_kwh)} on average ({words})"
-        saves = f"{grams(plan.shrunk_g)} saved by less work, {grams(plan.shifted_g)} by cleaner hours"
-        least, top = work.levels[0], conditions.profile.top
+        now_and_mean = (
+            f"{significant(plan.now_g_per_kwh)} g/kWh now, {significant(plan.mean_g_per_kwh)} on average"
+        )
+        ahead = f"{now_and_mean} ({words})"
+        saves = f"{grams(plan.shrunk_g)} saved by less work, {grams(plan.shifted_g)} by other hours"
+        least = work.levels[0]
         worst = self.energy.on_infeasible
         short = plan.grams > left_g * (feasibility.WITHDRAW if before.short else feasibility.ANNOUNCE)
         if short and left_g < plan.now_g_per_kwh * feasibility.SPENT_STEPS * work.step_j[least] / J_PER_KWH:
@@ -109,20 +112,19 @@ class CarbonBudget:
             return self._say(least, reason, figures, replace(before, short=True), Action.RUN, False)
         before = replace(before, short=False)
         if plan.waits:
-            reason = (
-                f"{rest}; {ahead}: waits for an hour below {significant(plan.below_g_per_kwh)} g/kWh; {saves}"
-            )
-            return self._say(least, reason, figures, before, Action.PAUSE)
-        now_mix = hull.mix(work.levels, work.step_j, plan.now_step_j)
-        if now_mix.low == now_mix.high:
-            return self._say(now_mix.low, f"{rest}; {ahead}; {saves}", figures, before)
-        steps = mixing.block_steps(plan.now_steps, conditions.switch_s, work.step_s)
-        current = in_force(conditions, top)
-        stand = mixing.Stand(conditions.steps_done, conditions.spent_j, current, plan.now_step_j)
-        block = before.block if before.hour_wall_ns == plan.hour_wall_ns else None
-        block = mixing.follow(block, now_mix, work.step_j, stand, steps)
-        pair = f"levels {now_mix.low} and {now_mix.high} in turn in this hour"
-        memory = replace(before, block=block, hour_wall_ns=plan.hour_wall_ns)
+            hour = f"waits for an hour of at most {significant(plan.dirtiest_g_per_kwh)} g/kWh"
+            return self._say(least, f"{rest}; {ahead}: {hour}; {saves}", figures, before, Action.PAUSE)
+        found = hull.mix(work.levels, work.step_j, plan.per_step_j)
+        current = in_force(conditions, conditions.profile.top)
+        stand = mixing.Stand(conditions.steps_done, conditions.spent_j, current, plan.per_step_j)
+        # Shorter blocks towards the end, so that it is met closely.
+        block = mixing.follow(
+            before.block, found, work.step_j, stand, max(min(block_steps, work.steps / 2), 1.0)
+        )
+        pair = f"level {block.level}"
+        if found.low != found.high:
+            pair = f"levels {found.low} and {found.high} in turn, now level {block.level}"
+        memory = replace(before, block=block)
         return self._say(block.level, f"{rest}; {ahead}; {pair}; {saves}", figures, memory)
 
     def _say(
@@ -140,14 +142,17 @@ class CarbonBudget:
     def _as_energy(
         self, conditions: Conditions, before: CarbonMemory, now: Instant, g_per_kwh: float, words: str
     ) -> tuple[Bound | None, CarbonMemory]:
-        left_g = self.budget_g - conditions.spent_g
+        spent_g = conditions.spent_g
+        if conditions.intensity is None:  # nobody counted grams, so that they are the joules' at the mean
+            spent_g = max(spent_g, conditions.spent_j * g_per_kwh / J_PER_KWH)
+        left_g = self.budget_g - spent_g
         budget_j = conditions.spent_j + left_g / g_per_kwh * J_PER_KWH
         same = replace(self.energy, budget_j=budget_j, by=self.by, rank=Rank.CARBON)
         bound, energy = same.bound(conditions, before.energy, now)
         if bound is not None:
             reason = f"{bound.reason} ({grams(left_g)} left at {words})"
             figures = bound.figures | {
-                "spent_g": conditions.spent_g,
+                "spent_g": spent_g,
                 "left_g": left_g,
                 "g_per_kwh": g_per_kwh,
             }

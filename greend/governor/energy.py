@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from greend.clock import Instant
 from greend.governor import feasibility, hull, mixing, rising
@@ -21,7 +21,7 @@ UNKNOWN_STEPS_SHARE = 0.8
 SOFT_LANDING = 1.02
 """With joules for no more than so many times the steps left at level 0, they are made at level 0."""
 PROBE_SHARE = 0.3
-"""With at least this share of the steps left, a level between the two in turn is tried to see what it costs..."""
+"""With at least this share of the steps left, a level between the two in turn is tried once..."""
 PROBE_COST = 0.01
 """...if the steps of the try are no more than this share of what is left..."""
 PROBE_PATIENCE = 25.0
@@ -46,6 +46,7 @@ class EnergyMemory:
     """That it cannot be met has been said."""
     block: mixing.Block | None = None
     probe: Probe = Probe()
+    tries: rising.Tries = field(default_factory=rising.Tries)
 
     def level(self, otherwise: int) -> int:
         """Return the level that was last allowed."""
@@ -90,7 +91,8 @@ class EnergyBudget:
         )  # fmt: skip
         means = self._means(conditions, step_j, plan)
         figures = _figures(conditions, means, step_j)
-        before = replace(before, short=verdict is not None and verdict.short)
+        short = verdict is not None and verdict.short
+        before = before if before.short == short else replace(before, short=short)
         if verdict is not None:
             figures |= {
                 "needs_low_j": verdict.low_j,
@@ -128,16 +130,18 @@ class EnergyBudget:
     ) -> tuple[Bound, EnergyMemory]:
         profile = conditions.profile
         current = in_force(conditions, before.level(profile.top))
-        found = rising.rise(means, step_j, profile.hopeful_step_j() or step_j, current)
+        tries = before.tries.seen(current, conditions.steps_done, means.total)
+        hopeful_j = profile.hopeful_step_j() if conditions.steps_done >= tries.from_step else None
+        found = rising.rise(means, step_j, hopeful_j or step_j, current)
         level = current if found.level < current and found.keep else profile.alive(found.level)
         # Where the top can be paid for all that is left, waiting would only leave joules unspent; and near
         # the end a level that is too dear could not be made up for.
-        urgent = level == profile.top if level >= current else not found.may_try
+        urgent = level == profile.top and not found.hopeful if level >= current else not found.may_try
         figures["finish_steps"] = found.finish_steps
         reason = _rising_words(found, level, means, step_j)
         if not plan.known:
             reason += f" ({plan.words})"
-        return self._say(before, level, reason, figures, urgent=urgent)
+        return self._say(replace(before, tries=tries), level, reason, figures, urgent=urgent)
 
     def _mixed(
         self,
@@ -164,10 +168,10 @@ class EnergyBudget:
             reason = f"{_rest(means)}; level {probe.level} is tried to see what it costs"
             return self._say(replace(before, probe=probe), probe.level, reason, figures)
         block = mixing.follow(before.block, found, step_j, stand, steps)
-        before = replace(before, probe=probe)
         level = levels[0] if landing else block.level
         reason = _mixed_words(found, level, means, step_j)
-        return self._say(replace(before, block=block), level, reason, figures, urgent=landing)
+        after = replace(before, probe=probe, block=block)
+        return self._say(after, level, reason, figures, urgent=landing)
 
     def _without_steps(
         self, conditions: Conditions, before: EnergyMemory, step_j: tuple[float, ...]
@@ -214,7 +218,7 @@ def _probe(
     given_up = before.given_up
     if before.level >= 0 and done - before.since_step > PROBE_PATIENCE * KNOWN_STEPS:
         given_up |= {before.level}
-    worth = means.left >= PROBE_SHARE * means.total and KNOWN_STEPS <= PROBE_COST * means.left
+    worth = means.left >= PROBE_SHARE * means.total and PROBE_COST * means.left >= KNOWN_STEPS
     unknown = [
         k
         for k in range(found.low + 1, found.high)

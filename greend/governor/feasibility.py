@@ -16,6 +16,8 @@ CHEAPER_SD, DEARER_SD = 0.03, 0.1
 often than it falls: a machine warms up, and neighbours come to one that is quiet enough to start on."""
 ANNOUNCE, WITHDRAW = 1.005, 0.98
 """A budget is said to be short when the need expected is this much of it; no more when it is below that."""
+UNMEASURED_SHARE = 0.05
+"""After this share of the steps it is said even where level 0 could not be measured."""
 SPENT_STEPS = 2.0
 """With joules left for fewer steps than this the budget counts as spent: the next turn could pass it."""
 
@@ -67,8 +69,8 @@ def judge(
 ) -> Verdict | None:
     """Return the verdict on a budget; None while it is not known what a step costs.
 
-    Before level 0 was measured itself (it is run when the first figures say that joules may be short),
-    only what is sure in spite of the doubt about it is said.
+    Before level 0 was measured itself (it is run when the first figures say that joules may be short)
+    nothing is said, so that the interval is as narrow as it can be.
     """
     step_j = profile.step_j()
     if step_j is None:
@@ -86,7 +88,9 @@ def judge(
     # A job whose length is only judged may end at any step: it is not short for sure before all is spent.
     sure = (low_j > given_j and horizon.known) or spent
     expected = used_j + rest_j > given_j * (WITHDRAW if announced else ANNOUNCE)
-    short = left > 0 and ((expected and (profile.known(0) or announced)) or sure)
+    # Level 0 is being run when joules look short, and measured within seconds, unless it is refused.
+    measured = profile.known(0) or announced or done > UNMEASURED_SHARE * horizon.steps
+    short = left > 0 and ((measured and (expected or sure)) or spent)
     ends = done + max(left_j, 0.0) / step_j[0] if step_j[0] > 0 else horizon.steps
     return Verdict(low_j, high_j, given_j, min(ends, horizon.steps), horizon.steps, short, sure)
 

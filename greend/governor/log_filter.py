@@ -124,11 +124,15 @@ class LogFilter:
             else:  # one checkpoint within a turn is no new regime
                 surprise = math.copysign(ODD * math.sqrt(total), sigmas)
         state = tuple(x + g * surprise / total for x, g in zip(self.state, gain_row, strict=True))
-        # A list within and the division outside: 42 µs an observation of eight levels instead of 50.
+        # Lists within, and one division for each row: 42 µs an observation of eight levels instead of 50.
         gains = [g / total for g in gain_row]
         covariance = tuple(
-            tuple([value - gain * h for value, h in zip(row, gain_row, strict=True)])
-            for row, gain in zip(rows, gains, strict=True)
+            [
+                tuple([value - gain * h for value, h in zip(row, gain_row, strict=True)])
+                if gain
+                else tuple(row)
+                for row, gain in zip(rows, gains, strict=True)
+            ]
         )
         seen = tuple(n + (at == level) for at, n in enumerate(self.seen))
         scatter = self.scatter

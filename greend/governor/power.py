@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from greend.clock import Instant
 from greend.governor.conditions import Conditions
 from greend.governor.constraint import Memory
+from greend.governor.profile import LevelProfile
 from greend.types import Bound, Rank
 from greend.units import format_energy, format_power
 
@@ -18,6 +19,8 @@ LEAST_RATE = 0.5
 """The bucket is filled with no less than this share of the cap, however much was used beyond it."""
 COARSE = 0.02
 """The bucket's rate is corrected in steps of this share of the cap, at most once a window."""
+RECKONED = 0.02
+"""A step whose cost has moved by more than this share is told anew to an agent that pays with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,14 @@ class PowerCap:
         if not isinstance(memory, Account):
             return Account(now, conditions.spent_j, watts, full_w, now)
         gained_j = watts * now.seconds_since(memory.at) - (conditions.spent_j - memory.spent_j)
-        held_j = min(memory.held_j + gained_j, self._burst_j(watts))
+        step_j, burst_j = _step_j(conditions), self._burst_j(watts)
+        held_j = min(memory.held_j + gained_j, burst_j + step_j)
         after = replace(memory, at=now, spent_j=conditions.spent_j, watts=watts, held_j=held_j)
-        # A step is begun with nothing owed and paid for when it ends: to owe one is how a bucket works.
-        over_j = max(-held_j - _step_j(conditions), 0.0)
-        rate_w = max(full_w - over_j / (REPAID_WINDOWS * self.window_s), LEAST_RATE * full_w)
+        # A step is begun with nothing owed and paid for when it ends: to owe one is how a bucket works. To
+        # hold one beyond the burst, while the rate is below the cap, is to use less than may be used.
+        beyond_j = max(held_j - burst_j, 0.0) - max(-held_j - step_j, 0.0)
+        wanted_w = min(full_w + beyond_j / (REPAID_WINDOWS * self.window_s), watts)
+        rate_w = max(wanted_w, LEAST_RATE * full_w)
         waited = now.seconds_since(memory.since) >= self.window_s or memory.watts != watts
         changed = abs(rate_w - memory.rate_w) >= COARSE * watts or (rate_w == watts != memory.rate_w)
         return replace(after, rate_w=rate_w, since=now) if waited and changed else after
@@ -111,6 +117,18 @@ class PowerCap:
             self.by, Rank.CAP, conditions.profile.top, reason,
             power_w=account.rate_w, burst_j=burst_j, feasible=not self.hard, figures=figures,
         )  # fmt: skip
+
+
+def reckons_wrongly(told_j: float | None, profile: LevelProfile, level: int) -> bool:
+    """Return whether an agent that was told what a step of its level costs pays too much or too little by it.
+
+    It is told anew with each decision; but a bucket that pays a fifth too much holds a fifth less than its
+    cap, and no decision ever follows from that.
+    """
+    step_j = profile.step_j()
+    if step_j is None or not profile.known(level):
+        return False
+    return told_j is None or abs(step_j[level] / told_j - 1) > RECKONED
 
 
 def _step_j(conditions: Conditions) -> float:

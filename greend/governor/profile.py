@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from greend.governor.log_filter import OFFSET_SD, LogFilter
@@ -22,6 +23,9 @@ LEAST_STEP = 1e-12
 """A step of fewer joules or seconds than this was not measured."""
 DEAD, ALIVE = 0.97, 0.94
 """A level whose step costs more than this share of the next level's is dead; below the other, alive again."""
+
+_Expected = Sequence[tuple[float, float]]
+"""By level: logarithm of what a step costs, and its relative error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,14 @@ class LevelProfile:
     _asked: dict[tuple[str, float], tuple[float, ...] | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """Answers already given: each constraint asks the same, and one answer takes some 25 µs of the turn's 200."""
+    """Answers already given: each constraint asks the same, and one takes some 25 µs of the turn's 200."""
+    _expected_j: list[tuple[float, float]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    _expected_s: list[tuple[float, float]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    """Logarithm and relative error of each level's cost, filled in when first asked for."""
 
     @classmethod
     def prior(cls, costs: Sequence[float], remembered: Mapping[str, Any] | None = None) -> LevelProfile:
@@ -102,18 +113,20 @@ class LevelProfile:
         the model, and one measured level alone cannot tell them apart (then: in proportion).
         """
         if ("J", z) not in self._asked:
-            self._asked["J", z] = _estimate(self.energy, self.costs, self.steps, z)
+            self._asked["J", z] = _estimate(self._joules(), self.steps, z)
         return self._asked["J", z]
 
     def step_s(self, z: float = 0.0) -> tuple[float, ...] | None:
         """Seconds per step of every level, as `step_j`."""
         if ("s", z) not in self._asked:
-            self._asked["s", z] = _estimate(self.time, self.costs, self.timed, z)
+            if not self._expected_s:
+                self._expected_s.extend(_all_expected(self.time, self.costs, self.timed))
+            self._asked["s", z] = _estimate(self._expected_s, self.timed, z)
         return self._asked["s", z]
 
     def step_sd(self) -> tuple[float, ...]:
         """Relative standard deviation of each level's joules per step."""
-        return tuple(sd for _, sd in _all_expected(self.energy, self.costs, self.steps))
+        return tuple(sd for _, sd in self._joules())
 
     def hopeful_step_j(self) -> tuple[float, ...] | None:
         """Joules per step as low as they may well be: an estimate that is old is worth another look.
@@ -139,6 +152,11 @@ class LevelProfile:
         """Return what the next run of the same command on the same device starts from; JSON-able."""
         step_j, step_s = _memory(self.energy, self.steps), _memory(self.time, self.timed)
         return {"costs": list(self.costs), "step_j": step_j, "step_s": step_s}
+
+    def _joules(self) -> _Expected:
+        if not self._expected_j:
+            self._expected_j.extend(_all_expected(self.energy, self.costs, self.steps))
+        return self._expected_j
 
     def _with_dead(self, after: LevelProfile) -> LevelProfile:
         dead = frozenset(k for k in range(self.top) if after._is_dead(k))
@@ -174,46 +192,44 @@ def _expected(
     learner: LogFilter, costs: tuple[float, ...], known: list[int], level: int
 ) -> tuple[float, float]:
     """Logarithm of a level's cost and its relative error."""
-    if level in known or not known:
+    # Also few steps of its own say more than the line from which they were first expected: a try of a level
+    # that lasts for two turns would otherwise teach nothing.
+    if learner.seen[level] or not known:
         return learner.mean(level), learner.sd(level)
-    nearest = sorted(known, key=lambda k: abs(costs[k] - costs[level]))[:2]
-    a, b = nearest[0], nearest[-1]
+    above = bisect(known, level)
+    if 0 < above < len(known):
+        a, b = known[above - 1], known[above]
+    else:
+        a, b = (known[0], known[min(1, len(known) - 1)]) if not above else (known[-1], known[-2:][0])
     at_a = math.exp(learner.mean(a))
-    if costs[a] == costs[b]:
+    if a == b:
         return learner.mean(a) + math.log(costs[level] / costs[a]), OFFSET_SD
     slope = (at_a - math.exp(learner.mean(b))) / (costs[a] - costs[b])
+    line = at_a + slope * (costs[level] - costs[a])
+    if 0 < above < len(known):
+        return math.log(line), LINE_SD
     # Neither part of a step is negative, so that it costs no less than in proportion below a level and no
     # more than that above it; two near neighbours whose estimates are off would say anything.
-    bounds = sorted((at_a, at_a * costs[level] / costs[a]))
-    between = min(costs[a], costs[b]) < costs[level] < max(costs[a], costs[b])
-    line = at_a + slope * (costs[level] - costs[a])
-    return math.log(
-        line if between else min(max(line, bounds[0]), bounds[1])
-    ), LINE_SD if between else OFFSET_SD
+    low, high = sorted((at_a, at_a * costs[level] / costs[a]))
+    return math.log(min(max(line, low), high)), OFFSET_SD
 
 
-@lru_cache(maxsize=64)
-def _all_expected(
-    learner: LogFilter, costs: tuple[float, ...], steps: tuple[float, ...]
-) -> tuple[tuple[float, float], ...]:
+def _all_expected(learner: LogFilter, costs: tuple[float, ...], steps: tuple[float, ...]) -> _Expected:
     known = _known(steps)
-    return tuple(_expected(learner, costs, known, k) for k in range(len(costs)))
+    return [_expected(learner, costs, known, k) for k in range(len(costs))]
 
 
-# Every constraint of a job asks this each turn: reckoned anew each time, it was half of a decision's cost.
-@lru_cache(maxsize=64)
-def _estimate(
-    learner: LogFilter, costs: tuple[float, ...], steps: tuple[float, ...], z: float
-) -> tuple[float, ...] | None:
+def _estimate(expected: _Expected, steps: tuple[float, ...], z: float) -> tuple[float, ...] | None:
     if not any(n >= KNOWN_STEPS for n in steps):
         return None
-    expected = _all_expected(learner, costs, steps)
     values = [math.exp(log_cost + z * sd) for log_cost, sd in expected]
     return monotone(values, [1 / max(sd, 1e-3) ** 2 for _, sd in expected])
 
 
 def monotone(values: Sequence[float], weights: Sequence[float]) -> tuple[float, ...]:
     """Return the nearest values that do not fall (pool adjacent violators; weighted least squares)."""
+    if all(low <= high for low, high in pairwise(values)):
+        return tuple(values)
     pools: list[tuple[float, float, int]] = []
     for value, weight in zip(values, weights, strict=True):
         pool = (value, weight, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LAST_TRY_SHARE = 0.05
 """With a smaller share of the steps left, no level is tried any more: a wrong try could not be made up."""
@@ -12,6 +12,33 @@ FINISH_NEAR = 1.1
 """The finish counts as begun this much ahead of its share of the steps..."""
 FINISH_BEGUN = 1.5
 """...and this much ahead where the top is already in force."""
+
+BRIEF_SHARE = 0.02
+"""A rise that lasts for a smaller share of the steps was a try that failed..."""
+WAIT_SHARE, MOST_WAIT_SHARE = 0.005, 0.05
+"""...and the next one waits for this share of them, twice as long after each further one, up to the other:
+where a step takes as long as a turn, tries in vain came to 5 % of a budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """Since when the level is what it is, and from which step on a higher one may be tried again."""
+
+    level: int = -1
+    since_step: float = 0.0
+    wait_steps: float = 0.0
+    from_step: float = 0.0
+
+    def seen(self, level: int, done: float, total: float) -> Tries:
+        """Return what is known of tries now that a level is in force."""
+        if level > self.level:
+            return replace(self, level=level, since_step=done)
+        if level == self.level:
+            return self
+        wait_steps = 0.0
+        if done - self.since_step < BRIEF_SHARE * total:
+            wait_steps = min(max(2 * self.wait_steps, WAIT_SHARE * total), MOST_WAIT_SHARE * total)
+        return Tries(level, done, wait_steps, done + wait_steps)
 
 
 @dataclass(frozen=True, slots=True)

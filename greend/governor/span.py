@@ -25,4 +25,4 @@ class Span:
         floor = 0 if self.least is None else min(self.least, level)
         words = [f"level {level} at most"] if self.most is not None else []
         words += [f"level {floor} at least"] if self.least is not None else []
-        return Bound(self.by, Rank.USER, level, f"{self.by}: {', '.join(words)}", floor=floor), None
+        return Bound(self.by, Rank.USER, level, ", ".join(words), floor=floor), None

@@ -1,4 +1,4 @@
-"""A device's energy counter as software sees it: late, in quanta, wrapping, and now and then standing still."""
+"""A device's energy counter as software sees it: late, in quanta, wrapping, at times standing still."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Meter:
 
 
 class Counter:
-    """One counter on a meter. It is told what was used, and read as often as wanted, both in order of time."""
+    """One counter on a meter: told what was used, and read as often as wanted, both in order of time."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter

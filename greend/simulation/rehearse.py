@@ -56,7 +56,9 @@ class Facts:
     meter: Meter = field(default_factory=Meter)
 
     @classmethod
-    def of(cls, job: Job, profile: LevelProfile, used_j: float, decisions: Sequence[Decision]) -> Facts | None:
+    def of(
+        cls, job: Job, profile: LevelProfile, used_j: float, decisions: Sequence[Decision]
+    ) -> Facts | None:
         """Return the facts of a job that has ended; None when nothing was measured of its levels.
 
         `used_j` is what it used from start to end. The profile knows what a step cost last; the joules that

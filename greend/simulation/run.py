@@ -1,4 +1,4 @@
-"""A governor over a simulated job: every turn what was used and learned goes to `decide`, and back to the agent."""
+"""A governor over a simulated job: each turn goes into its books, to `decide`, and back to its agent."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from greend.clock import Instant, ManualClock
 from greend.governor.conditions import Conditions, Intensity, Machine
 from greend.governor.decide import decide
 from greend.governor.policy import Policy, State
+from greend.governor.power import reckons_wrongly
 from greend.governor.profile import LevelProfile
 from greend.simulation.plant import Plant
 from greend.types import Decision
 from greend.wire import Directive
 
 J_PER_KWH = 3.6e6
-MOVED = 0.02
-"""A cost that has changed by more than this share is told anew to an agent that reckons with it."""
 CARRIED_S = 2.0
 """A count of steps is carried forward at its own pace for so long."""
 
@@ -106,7 +105,8 @@ class Governed:
             self.spent_g += used_j / J_PER_KWH * intensity.now_g_per_kwh
         # A turn in which the meter stood, or in which it gives back what it owed, says nothing.
         self._metered = self._metered and used_j > 0 and self._used_j > 0
-        if plant.steps > self._mark.steps:
+        # Nor does the turn in which the agent came: the start of the job has a part in it.
+        if self.attached is not None and plant.steps > self._mark.steps:
             part = (plant.step_at_s - plant.now_s + seconds) / seconds
             self._learn(Mark(plant.steps, plant.step_at_s, before_j + used_j * min(max(part, 0.0), 1.0)))
         if plant.steps == 0:
@@ -118,7 +118,7 @@ class Governed:
         self._decide(policy, now, intensity)
 
     def _learn(self, mark: Mark) -> None:
-        """Teach the profile what the whole steps since the last mark have cost, if all were made at one level."""
+        """Teach the profile what the whole steps since the last mark cost, if all were made at one level."""
         plant, last = self.plant, self._mark
         steady = plant.levels_since == {self._level} and last.steps > 0
         if steady and self._metered:
@@ -162,19 +162,17 @@ class Governed:
         decision, self.state = decide(policy, self.state, conditions, now)
         if decision is not last:
             self.decisions.append(decision)
-        elif not costs_moved(self._told, self.profile):
+        elif not self._pays_wrongly():
             return
         self._told = directive(decision, self._told.seq + 1 if self._told else 1, self.profile)
         self.plant.obey(self._told, self.plant.now_s + self.latency_s)
 
-
-def costs_moved(told: Directive | None, profile: LevelProfile) -> bool:
-    """Whether an agent that holds a power reckons with another cost of its level than is known by now."""
-    step_j = profile.step_j()
-    if told is None or told.power_w is None or step_j is None or not profile.known(told.level):
-        return False
-    before_j = told.step_j[told.level] if told.level < len(told.step_j) else None
-    return before_j is None or abs(step_j[told.level] / before_j - 1) > MOVED
+    def _pays_wrongly(self) -> bool:
+        told = self._told
+        if told is None or told.power_w is None:
+            return False
+        told_j = told.step_j[told.level] if told.level < len(told.step_j) else None
+        return reckons_wrongly(told_j, self.profile, told.level)
 
 
 def directive(decision: Decision, seq: int, profile: LevelProfile) -> Directive:

@@ -197,6 +197,15 @@ def test_a_light_job_whose_account_of_time_moves_now_and_then_is_learned_from_al
     assert rig.live.profile.step_s()[1] == pytest.approx(0.1, rel=0.05)
 
 
+def test_steps_that_are_slower_than_a_turn_are_counted_whole(rig):
+    for second in range(60):
+        rig.turn(100.0, *((1, 1) if second % 3 == 2 else (0,)))
+
+    assert rig.live.profile.step_j()[1] == pytest.approx(300.0, rel=0.02)
+    assert rig.live.profile.step_s()[1] == pytest.approx(3.0, rel=0.02)
+    assert rig.seen()[1] == pytest.approx(20.0)
+
+
 def test_turns_without_joules_are_not_the_next_ones_when_the_level_changed_in_between(rig):
     rig.turn(10.0, 100, 1)
     rig.turn(0.0, 100, 1)
@@ -325,3 +334,27 @@ def test_what_is_learned_is_given_away_to_be_kept_once(rig):
 
     assert rig.live.newly_learned() == rig.live.profile.remembered()
     assert rig.live.newly_learned() is None
+
+
+class Capped(AtMost):
+    """The same, with a power to be held."""
+
+    def bound(self, conditions: Conditions, memory: object, now: Instant) -> tuple[Bound, object]:
+        bound, memory = super().bound(conditions, memory, now)
+        return replace(bound, rank=Rank.CAP, power_w=10.0), memory
+
+
+def test_an_agent_that_holds_a_power_is_told_when_its_steps_have_become_dearer(rig):
+    rig.around.constraint = Capped(1)
+    for _ in range(40):
+        rig.turn(10.0, 100, 1)
+    assert rig.turn(10.0, 100, 1).told == []
+    before = rig.live.directive(Governor())
+
+    outcomes = [rig.turn(20.0, 100, 1) for _ in range(40)]
+
+    assert all(outcome.decided == [] for outcome in outcomes)
+    assert 1 <= sum(outcome.told != [] for outcome in outcomes) < 20
+    after = rig.live.directive(Governor())
+    assert after.seq > before.seq
+    assert (before.step_j[1], after.step_j[1]) == (pytest.approx(0.1, rel=0.03), pytest.approx(0.2, rel=0.03))

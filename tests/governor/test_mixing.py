@@ -1,6 +1,7 @@
 """Blocks of two levels in turn."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_a_block_begins_with_the_level_in_force_so_that_it_has_one_change(curren
 
     assert levels[0] == first
     assert sorted(levels) == [0] * 10 + [1] * 10
-    assert sum(a != b for a, b in zip(levels, levels[1:], strict=False)) == 1
+    assert sum(a != b for a, b in pairwise(levels)) == 1
 
 
 def test_what_the_steps_really_cost_moves_the_turn():
