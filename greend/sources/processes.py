@@ -100,7 +100,7 @@ class ProcessTree:
 
     @property
     def start(self) -> int | None:
-        """Start of the first process in clock ticks since boot: with its pid, who it is. None: there is none."""
+        """Start of the first process in clock ticks since boot: with its pid, who it is. None: none."""
         return self._root_start
 
     def alive(self) -> bool:

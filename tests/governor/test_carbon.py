@@ -85,8 +85,8 @@ def test_where_nobody_counts_grams_joules_count_at_the_mean():
     half_spent = conditions(None, spent_j=180_000.0, done=500.0)
 
     assert bound(CarbonBudget(49, PLAIN), half_spent).level == 3
-    assert bound(CarbonBudget(47, PLAIN), half_spent).level == 2
-    assert bound(CarbonBudget(47, PLAIN), half_spent).figures["spent_g"] == pytest.approx(24)
+    assert bound(CarbonBudget(43, PLAIN), half_spent).level == 2
+    assert bound(CarbonBudget(43, PLAIN), half_spent).figures["spent_g"] == pytest.approx(24)
 
 
 def test_broken_hours_of_a_forecast_are_left_out():

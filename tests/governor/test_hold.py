@@ -36,12 +36,12 @@ def test_a_hold_that_may_raise_also_keeps_the_job_up():
 @pytest.mark.parametrize(
     ("least", "most", "floor", "level", "words"),
     [
-        (None, 1, 0, 1, "night: level 1 at most"),
-        (2, None, 2, 3, "night: level 2 at least"),
-        (1, 2, 1, 2, "night: level 2 at most, level 1 at least"),
-        (9, None, 3, 3, "night: level 3 at least"),
-        (None, 9, 0, 3, "night: level 3 at most"),
-        (2, 1, 1, 1, "night: level 1 at most, level 1 at least"),
+        (None, 1, 0, 1, "level 1 at most"),
+        (2, None, 2, 3, "level 2 at least"),
+        (1, 2, 1, 2, "level 2 at most, level 1 at least"),
+        (9, None, 3, 3, "level 3 at least"),
+        (None, 9, 0, 3, "level 3 at most"),
+        (2, 1, 1, 1, "level 1 at most, level 1 at least"),
     ],
 )
 def test_a_rule_allows_levels_as_far_as_the_model_has_them(least, most, floor, level, words):
