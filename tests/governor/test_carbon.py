@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from greend.clock import NS, ManualClock
-from greend.governor.carbon import CarbonBudget, CostBudget, current
+from greend.governor.carbon import WORLD_G_PER_KWH, CarbonBudget, CostBudget, current
 from greend.governor.conditions import Conditions, Hour, Intensity
 from greend.governor.energy import EnergyBudget
 from greend.governor.profile import LevelProfile
