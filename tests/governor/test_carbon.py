@@ -84,9 +84,11 @@ def test_what_is_missing_broken_or_old_gives_way_to_the_mean_and_says_so(intensi
 def test_where_nobody_counts_grams_joules_count_at_the_mean():
     half_spent = conditions(None, spent_j=180_000.0, done=500.0)
 
-    assert bound(CarbonBudget(49, PLAIN), half_spent).level == 3
-    assert bound(CarbonBudget(43, PLAIN), half_spent).level == 2
-    assert bound(CarbonBudget(43, PLAIN), half_spent).figures["spent_g"] == pytest.approx(24)
+    needs_g = 360_000.0 / 3.6e6 * WORLD_G_PER_KWH
+
+    assert bound(CarbonBudget(needs_g * 1.02, PLAIN), half_spent).level == 3
+    assert bound(CarbonBudget(needs_g * 0.98, PLAIN), half_spent).level == 2
+    assert bound(CarbonBudget(needs_g, PLAIN), half_spent).figures["spent_g"] == pytest.approx(needs_g / 2)
 
 
 def test_broken_hours_of_a_forecast_are_left_out():
