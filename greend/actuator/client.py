@@ -161,7 +161,10 @@ class ActuatorClient:
             self._sock = self._connect()
         try:
             self._sock.settimeout(self._timeout_s)
-            self._sock.sendall(encode(request))
+            # One who is refused is told so and hung up on, which may be before this is sent: then the reason is
+            # there to be read.
+            with contextlib.suppress(BrokenPipeError):
+                self._sock.sendall(encode(request))
         except OSError as error:
             self._hang_up(GONE)
             raise DaemonNotRunning(f"ask the actuator at {self._path}: {error.strerror or error}") from error
