@@ -161,8 +161,8 @@ class ActuatorClient:
             self._sock = self._connect()
         try:
             self._sock.settimeout(self._timeout_s)
-            # One who is refused is told so and hung up on, which may be before this is sent: then the reason is
-            # there to be read.
+            # Who is refused is told so and hung up on, perhaps before this is sent: then the reason is there
+            # to be read.
             with contextlib.suppress(BrokenPipeError):
                 self._sock.sendall(encode(request))
         except OSError as error:
