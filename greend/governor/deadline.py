@@ -42,9 +42,10 @@ class Deadline:
             return Bound(self.by, Rank.BUDGET, top, f"{due}; measuring how long a step takes"), None
         steps = max(plan.steps - conditions.steps_done, 0.0)
         current = conditions.level if conditions.level is not None else top
-        late_s = (self._step_s(conditions, Z) or expected_s) if current < top else expected_s
-        step_s = [*expected_s[: current + 1], *late_s[current + 1 :]]
-        level = next((k for k in range(top, 0, -1) if steps * step_s[k] <= left_s), 0)
+        level = next((k for k in range(top, 0, -1) if steps * expected_s[k] <= left_s), 0)
+        if level > current:
+            late_s = self._step_s(conditions, Z) or expected_s
+            level = next((k for k in range(level, current, -1) if steps * late_s[k] <= left_s), current)
         needs_s = steps * expected_s[level]
         figures = {"left_s": left_s, "steps_left": steps, "needs_s": needs_s}
         figures |= {f"step_s_{k}": value for k, value in enumerate(expected_s)}

@@ -89,6 +89,15 @@ class LogFilter:
         p, k = self.covariance, 1 + level
         return math.sqrt(max(p[0][0] + 2 * p[0][k] + p[k][k], 0.0))
 
+    def all(self) -> list[tuple[float, float]]:
+        """Return `mean` and `sd` of every level: in one pass, as each turn wants them all."""
+        shared, own = self.state[0], self.covariance[0]
+        base = own[0]
+        return [
+            (shared + offset, math.sqrt(max(base + 2 * own[k] + self.covariance[k][k], 0.0)))
+            for k, offset in enumerate(self.state[1:], 1)
+        ]
+
     def expecting(self, level: int, log_cost: float, sd: float) -> LogFilter:
         """Return the filter with a better guess for a level that was not seen yet."""
         k = 1 + level

@@ -144,6 +144,8 @@ class Pressure:
     def _watched(self, kind: Kind, value: float, watch: Watch, conditions: Conditions, now: Instant) -> Watch:
         over, clear = self._over(kind, value), self._clear(kind, value)
         falling = watch.value is not None and not kind.below and value < FALLING * watch.value
+        if clear and not over and watch.acted is None and watch.over_since is None:
+            return Watch(value, quiet_since=watch.quiet_since or now)  # nothing is the matter, as mostly
         after = replace(
             watch,
             value=value,

@@ -6,7 +6,6 @@ import math
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 from greend.governor.log_filter import OFFSET_SD, LogFilter
@@ -179,7 +178,7 @@ def _learn(
 ) -> LogFilter:
     """Observe; a level seen for the first time is first expected on the line through the known ones."""
     if not learner.seen[level] and level < len(costs) - 1 and (known := _known(steps)):
-        log_cost, sd = _expected(learner, costs, known, level)
+        log_cost, sd = _unseen(learner.all(), costs, known, level)
         learner = learner.expecting(level, log_cost, sd)
     return learner.observe(level, amount, more)
 
@@ -188,25 +187,22 @@ def _known(steps: tuple[float, ...]) -> list[int]:
     return [k for k, n in enumerate(steps) if n >= KNOWN_STEPS]
 
 
-def _expected(
-    learner: LogFilter, costs: tuple[float, ...], known: list[int], level: int
+def _unseen(
+    found: _Expected, costs: tuple[float, ...], known: list[int], level: int
 ) -> tuple[float, float]:
-    """Logarithm of a level's cost and its relative error."""
-    # Also few steps of its own say more than the line from which they were first expected: a try of a level
-    # that lasts for two turns would otherwise teach nothing.
-    if learner.seen[level] or not known:
-        return learner.mean(level), learner.sd(level)
+    """Logarithm of the cost of a level that was never seen, by the known ones, and its relative error."""
     above = bisect(known, level)
-    if 0 < above < len(known):
+    inside = 0 < above < len(known)
+    if inside:
         a, b = known[above - 1], known[above]
     else:
         a, b = (known[0], known[min(1, len(known) - 1)]) if not above else (known[-1], known[-2:][0])
-    at_a = math.exp(learner.mean(a))
     if a == b:
-        return learner.mean(a) + math.log(costs[level] / costs[a]), OFFSET_SD
-    slope = (at_a - math.exp(learner.mean(b))) / (costs[a] - costs[b])
+        return found[a][0] + math.log(costs[level] / costs[a]), OFFSET_SD
+    at_a = math.exp(found[a][0])
+    slope = (at_a - math.exp(found[b][0])) / (costs[a] - costs[b])
     line = at_a + slope * (costs[level] - costs[a])
-    if 0 < above < len(known):
+    if inside:
         return math.log(line), LINE_SD
     # Neither part of a step is negative, so that it costs no less than in proportion below a level and no
     # more than that above it; two near neighbours whose estimates are off would say anything.
@@ -215,21 +211,27 @@ def _expected(
 
 
 def _all_expected(learner: LogFilter, costs: tuple[float, ...], steps: tuple[float, ...]) -> _Expected:
-    known = _known(steps)
-    return [_expected(learner, costs, known, k) for k in range(len(costs))]
+    """Logarithm of each level's cost and its relative error."""
+    known, found = _known(steps), learner.all()
+    # Also few steps of its own say more than the line from which a level was first expected: a try that lasts
+    # for two turns would otherwise teach nothing.
+    return [
+        one if learner.seen[level] or not known else _unseen(found, costs, known, level)
+        for level, one in enumerate(found)
+    ]
 
 
 def _estimate(expected: _Expected, steps: tuple[float, ...], z: float) -> tuple[float, ...] | None:
     if not any(n >= KNOWN_STEPS for n in steps):
         return None
-    values = [math.exp(log_cost + z * sd) for log_cost, sd in expected]
+    values = tuple([math.exp(log_cost + z * sd) for log_cost, sd in expected])
+    if list(values) == sorted(values):
+        return values
     return monotone(values, [1 / max(sd, 1e-3) ** 2 for _, sd in expected])
 
 
 def monotone(values: Sequence[float], weights: Sequence[float]) -> tuple[float, ...]:
     """Return the nearest values that do not fall (pool adjacent violators; weighted least squares)."""
-    if all(low <= high for low, high in pairwise(values)):
-        return tuple(values)
     pools: list[tuple[float, float, int]] = []
     for value, weight in zip(values, weights, strict=True):
         pool = (value, weight, 1)
