@@ -54,7 +54,7 @@ class Deadline:
             words = self._words(left_s, steps, level, expected_s)
         else:
             words = self._late_words(left_s, steps, expected_s, self._step_s(conditions, Z) or expected_s)
-        if not plan.known:
+        if not plan.said:
             words += f" ({plan.words})"
         return Bound(self.by, Rank.BUDGET, level, words, feasible=feasible, figures=figures), None
 

@@ -139,7 +139,7 @@ class EnergyBudget:
         urgent = level == profile.top and not found.hopeful if level >= current else not found.may_try
         figures["finish_steps"] = found.finish_steps
         reason = _rising_words(found, level, means, step_j)
-        if not plan.known:
+        if not plan.said:
             reason += f" ({plan.words})"
         return self._say(replace(before, tries=tries), level, reason, figures, urgent=urgent)
 

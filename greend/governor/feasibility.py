@@ -86,7 +86,7 @@ def judge(
     left_j = given_j - used_j
     spent = left > 0 and left_j < SPENT_STEPS * step_j[0]
     # A job whose length is only judged may end at any step: it is not short for sure before all is spent.
-    sure = (low_j > given_j and horizon.known) or spent
+    sure = (low_j > given_j and horizon.said) or spent
     expected = used_j + rest_j > given_j * (WITHDRAW if announced else ANNOUNCE)
     # Level 0 is being run when joules look short, and measured within seconds, unless it is refused.
     measured = profile.known(0) or announced or done > UNMEASURED_SHARE * horizon.steps

@@ -187,9 +187,7 @@ def _known(steps: tuple[float, ...]) -> list[int]:
     return [k for k, n in enumerate(steps) if n >= KNOWN_STEPS]
 
 
-def _unseen(
-    found: _Expected, costs: tuple[float, ...], known: list[int], level: int
-) -> tuple[float, float]:
+def _unseen(found: _Expected, costs: tuple[float, ...], known: list[int], level: int) -> tuple[float, float]:
     """Logarithm of the cost of a level that was never seen, by the known ones, and its relative error."""
     above = bisect(known, level)
     inside = 0 < above < len(known)

@@ -182,7 +182,7 @@ def test_earlier_runs_say_how_many_steps_to_plan_for():
     found = bound(budget(900), conditions(10, 10, total=None, steps_before=(1000, 1000, 1000)))
 
     assert found.level < 3
-    assert "judged by the last 3 runs" in found.reason
+    assert "as the last 3 runs" in found.reason
     assert bound(budget(3000), conditions(10, 10, total=None, steps_before=(1000,) * 3)).level == 3
 
 

@@ -21,17 +21,28 @@ def test_without_a_number_and_without_earlier_runs_there_is_none():
     assert horizon(None, (0,), 10) is None
 
 
-def test_one_earlier_run_is_planned_for_with_room_for_a_longer_one():
-    found = horizon(None, (1000,), 0)
+@pytest.mark.parametrize(
+    ("runs", "words"), [((1000,), "the last run"), ((1000, 1000, 1000), "the last 3 runs")]
+)
+def test_runs_that_all_made_as_many_steps_say_that_the_command_fixes_the_number(runs, words):
+    found = horizon(None, runs, 400)
 
     assert found is not None
-    assert 1300 < found.steps < 1800
-    assert found.most > 2 * 1000
-    assert "the last run" in found.words
+    assert (found.steps, found.most, found.known, found.said) == (1000, 1000, True, False)
+    assert words in found.words
 
 
-def test_the_more_runs_agree_the_closer_is_the_plan():
-    lengths = [horizon(None, (1000,) * count, 0) for count in (1, 3, 10, 30)]
+def test_a_job_that_outlives_runs_that_agreed_is_planned_for_with_room():
+    found = horizon(None, (1000,), 1021)
+
+    assert found is not None
+    assert not found.known
+    assert found.steps > 1040
+    assert found.most > 1.3 * 1000
+
+
+def test_the_more_runs_nearly_agree_the_closer_is_the_plan():
+    lengths = [horizon(None, (1000, 1001) * count, 0) for count in (1, 2, 5, 15)]
 
     steps = [found.steps for found in lengths if found is not None]
     assert steps == sorted(steps, reverse=True)
