@@ -14,7 +14,7 @@ from greend.governor.power import reckons_wrongly
 from greend.governor.profile import LevelProfile
 from greend.sources.processes import ProcessTree
 from greend.store.profiles import ProfileKey, Remembered
-from greend.types import Job
+from greend.types import Action, Job
 
 STALE_PROGRESS_S = 2.0
 """A count of steps is carried forward at its own pace for so long; then the loop is taken to stand."""
@@ -180,7 +180,8 @@ class LiveJob:
         decision = self.state.decision
         if decision is not None:
             self.told_j = self._known_j(decision.level)
-            self.sent[self.sequence] = decision.level
+            # An agent that cannot stop goes to level 0: what it refuses then is no level.
+            self.sent[self.sequence] = 0 if decision.action is Action.STOP else decision.level
             for old in list(self.sent)[:-SENT_KEPT]:
                 del self.sent[old]
 

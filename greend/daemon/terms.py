@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from greend.clock import Instant
 from greend.config import Governor
@@ -40,10 +40,6 @@ class Terms:
     def policy(self, live: LiveJob, now: Instant) -> Policy:
         """Return what binds a job now."""
         holds = [Hold(lease.name, lease.level, lease.reason) for lease in self.leases.of(live.job.id, now)]
-        job, held_w = live.job, self.limiting.capped_w(live)
-        if job.limits.hard and held_w is None:
-            # Until a device holds it, and when one does no longer: an average is better than nothing.
-            job = replace(job, limits=replace(job.limits, hard=False))
         periods = [
             budget
             for period, limits in self.periods.limits.items()
@@ -51,8 +47,10 @@ class Terms:
                 period, limits, self.periods.spending(period, now).end_wall_ns, self.settings
             )
         ]
+        # A hard cap was taken because a device here can hold it. Until one does, and when one does no longer,
+        # it is held on average, which the cap itself says.
         return policy_for(
-            job, self.settings, self.rules.rules, holds, now, periods=periods, hardware=held_w is not None
+            live.job, self.settings, self.rules.rules, holds, now, periods=periods, hardware=True
         )
 
     def check(self, limits: Limits) -> None:
