@@ -34,15 +34,16 @@ class StateWindow:
         self._param, self._optimizer = param, optimizer
         self._data, self._blocks, self._copied = data, blocks, copied
         self._state: State = {}  # the optimizer's own dictionary
-        self._moments: dict[str, Seen] = {}
         self._entries = -1
+        self._know({})
         self._resting: Resting | None = None
 
     def put_on(self) -> None:
         """Let the optimizer see its state through the window. Raises Odd for what has no place in one."""
         state = self._current()
         if state is None:
-            self._state, self._moments, self._entries = {}, {}, 0
+            self._state, self._entries = {}, 0
+            self._know({})
             return
         if self._resting is not None and state is self._resting and self._optimizer is not None:
             if state.asleep:
@@ -105,8 +106,8 @@ class StateWindow:
 
     def _consists_of(self, state: State, *, whole: bool) -> bool:
         """Whether the state has the known tensors and nothing new, whole or as the window shows them."""
-        for name, moment in self._moments.items():
-            if state.get(name) is not (moment.whole if whole else moment.seen):
+        for name, tensor in self._wholes if whole else self._seens:
+            if state.get(name) is not tensor:
                 return False
         return len(state) == self._entries
 
@@ -122,7 +123,13 @@ class StateWindow:
                     moments[name] = Seen.copy(value, self._blocks, self._data.seen)
                 else:
                     moments[name] = Seen.view(value, self._blocks)
-        self._state, self._moments, self._entries = state, moments, len(state)
+        self._state, self._entries = state, len(state)
+        self._know(moments)
+
+    def _know(self, moments: dict[str, Seen]) -> None:
+        self._moments = moments
+        self._wholes = [(name, moment.whole) for name, moment in moments.items()]
+        self._seens = [(name, moment.seen) for name, moment in moments.items()]
 
     def _widen(self, state: State) -> str | None:
         """Make full what the optimizer made, or replaced, while windowed; or say what cannot be."""
