@@ -4,8 +4,8 @@
 
 Widths at 25 %: MLP of 4 residual blocks 256-1024-256 on a batch of 32, GPT of 4 layers with d = 256 on 2x128
 tokens, ResNet of 6 bottlenecks on 8 images of 16x16. CPU seconds on one thread of forward, backward and
-optimizer step, variants in turn within one process, the ratio round by round, the median of the rounds; and of
-that the median of five, as where a model happens to lie in memory makes up to 7 %.
+optimizer step, variants in turn within one process, the ratio round by round, the median of the rounds; and
+of that the median of five, as where a model happens to lie in memory makes up to 7 %.
 
 step_ratio: windows put on and taken off at each step, full between steps, as the agent does it; compact: the
 same windows left on, so that only the work of a step is compared. The windows are made by hand, for exactly
